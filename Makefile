@@ -1,0 +1,93 @@
+# What people type. `make` alone explains itself.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+
+# local: a real Kubernetes that this repository brings; kind: Docker and kind are yours; current: your kubeconfig's context.
+CLUSTER ?= local
+export CLUSTER
+
+CACHE := $(or $(AIOPS_QUALITY_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/aiops-quality)
+UV_VERSION := 0.13.9
+UV := $(CACHE)/uv-$(UV_VERSION)/bin/uv
+RUN := $(UV) run --locked --no-sync
+# The Python that is there is used; none is downloaded.
+export UV_PYTHON_PREFERENCE := only-system
+
+.PHONY: help
+help: ## Show this help
+	@echo "AIOps Quality: a model served on Kubernetes that tells whether it still sees the data it was trained on."
+	@echo
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo
+	@echo "  CLUSTER=local (default) | kind | current chooses the Kubernetes; AIOPS_QUALITY_CACHE moves the cache ($(CACHE))."
+
+$(UV):
+	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: Python 3.11 or later is needed; python3 is $$(python3 --version 2>&1)" >&2; exit 1; }
+	@python3 -c 'import ensurepip' 2>/dev/null || { echo "· installing Debian package python3-venv"; apt-get update -qq && apt-get install -y -qq --no-install-recommends python3-venv >/dev/null; }
+	@echo "· installing uv $(UV_VERSION) in $(CACHE)"
+	@mkdir -p $(CACHE) && rm -rf $(CACHE)/uv-$(UV_VERSION).$$PPID && python3 -m venv $(CACHE)/uv-$(UV_VERSION).$$PPID \
+	  && $(CACHE)/uv-$(UV_VERSION).$$PPID/bin/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION) \
+	  && { mv -T $(CACHE)/uv-$(UV_VERSION).$$PPID $(CACHE)/uv-$(UV_VERSION) 2>/dev/null || rm -rf $(CACHE)/uv-$(UV_VERSION).$$PPID; } # another clone may have been first
+
+.PHONY: env
+env: $(UV) ## Install the Python environment (.venv) from uv.lock
+	@$(UV) sync --locked --quiet
+
+.PHONY: train
+train: env ## Train the iris model into model_artifacts/
+	@$(RUN) python training/train.py
+
+.PHONY: demo
+demo: env ## Watch the main job on a real Kubernetes: served, drift seen, drift cleared
+	@$(RUN) python demo/demo.py
+
+.PHONY: demo-down
+demo-down: env ## Remove what the demo made, the local cluster too
+	@$(RUN) python demo/demo.py --down
+
+.PHONY: cluster-up
+cluster-up: env ## Start a Kubernetes on this machine (CLUSTER=kind|current uses yours)
+	@$(RUN) python -m aiops_localcluster up --cluster $(CLUSTER)
+
+.PHONY: cluster-down
+cluster-down: env ## Stop it and leave nothing behind
+	@$(RUN) python -m aiops_localcluster down --cluster $(CLUSTER)
+
+.PHONY: cluster-status
+cluster-status: env ## Say what runs, and how to reach it
+	@$(RUN) python -m aiops_localcluster status --cluster $(CLUSTER)
+
+.PHONY: images
+images: env ## Build both images from the Dockerfiles
+	@$(RUN) python -m aiops_localcluster build-images
+
+.PHONY: lint
+lint: env ## ruff, mypy --strict, import-linter
+	@$(RUN) ruff check .
+	@$(RUN) ruff format --check .
+	@$(RUN) mypy
+	@$(RUN) lint-imports --no-logo
+
+.PHONY: format
+format: env ## Let ruff mend what it can
+	@$(RUN) ruff check --fix . ; $(RUN) ruff format .
+
+.PHONY: test-unit
+test-unit: env ## Tests without I/O
+	@$(RUN) pytest tests/unit
+
+.PHONY: test-integration
+test-integration: env ## Tests on a real API server
+	@$(RUN) pytest tests/integration
+
+.PHONY: test-e2e
+test-e2e: env ## Tests on real pods of our images
+	@$(RUN) pytest tests/e2e
+
+.PHONY: test
+test: lint ## Everything: lint, unit, integration and e2e tests
+	@$(RUN) pytest tests
+
+.PHONY: clean
+clean: ## Remove what builds and tests left in the tree (not the cache)
+	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache model_artifacts helm/model_artifacts

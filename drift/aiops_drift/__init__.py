@@ -1,0 +1,30 @@
+"""The drift statistics: baseline profile, mergeable counts, verdict. No I/O and no clock."""
+
+from aiops_drift.counts import Block, Counts
+from aiops_drift.errors import DriftError, ProfileError, WireError
+from aiops_drift.ledger import Cursor, advance
+from aiops_drift.profile import Profile, request_scores
+from aiops_drift.recorder import Recorder
+from aiops_drift.verdict import FeatureScore, State, Thresholds, Verdict, observe, verdict
+from aiops_drift.wire import Expectations, Report
+
+__all__ = [
+    "Block",
+    "Counts",
+    "Cursor",
+    "DriftError",
+    "Expectations",
+    "FeatureScore",
+    "Profile",
+    "ProfileError",
+    "Recorder",
+    "Report",
+    "State",
+    "Thresholds",
+    "Verdict",
+    "WireError",
+    "advance",
+    "observe",
+    "request_scores",
+    "verdict",
+]

@@ -1,0 +1,34 @@
+"""The operator's side of one pod: which blocks are new since the last poll, each exactly once."""
+
+from dataclasses import dataclass
+
+from aiops_drift.counts import Block, Counts
+from aiops_drift.wire import Report
+
+
+@dataclass(frozen=True)
+class Cursor:
+    """How far one incarnation was read: the last block's number (-1 for none) and the counts up to it."""
+
+    number: int
+    counts: Counts
+
+
+def advance(cursor: Cursor | None, report: Report) -> tuple[Cursor, tuple[Block, ...]]:
+    """Read a report on from a cursor (None at first contact with its incarnation).
+
+    A repeated report gives no block; a missed one is made up for by the next. Where more blocks were closed than the pod
+    keeps, the missed ones come as one block with their sums, before the kept ones. At first contact only the kept blocks
+    are taken: what came before them is history, not evidence.
+    """
+    last = report.blocks[-1].number if report.blocks else (cursor.number if cursor else -1)
+    now = Cursor(last, report.counts.without_bins())
+    if cursor is None:
+        return now, report.blocks
+    fresh = tuple(block for block in report.blocks if block.number > cursor.number)
+    missed = now.counts - cursor.counts
+    for block in fresh:
+        missed -= block.counts
+    if not fresh or missed.n <= 0:
+        return (now, fresh) if fresh else (cursor, ())
+    return now, (Block(fresh[0].number - 1, fresh[0].closed, missed), *fresh)

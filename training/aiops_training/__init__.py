@@ -1,0 +1,1 @@
+"""Data in, artifact directory out: model, baseline, expectations, manifest."""

@@ -1,0 +1,45 @@
+"""The Great Expectations suite that the baseline suggests, in the form that version 1 loads."""
+
+from typing import Any, Final
+
+from aiops_drift import Profile
+from aiops_training.datasets import Dataset
+
+# Wide on purpose: a failed suite counts as drift, and a batch may hold as few as 50 rows of one kind. A unit error fails all.
+VALUE_MARGIN: Final = 1.0  # deviations beyond the smallest and largest value of the baseline
+MEAN_MARGIN: Final = 2.0  # deviations around the mean
+MOSTLY: Final = 0.9
+
+
+def suite(dataset: Dataset, profile: Profile) -> dict[str, Any]:
+    """One expectation on the values and one on the mean of each feature; none for what never varied.
+
+    Source: the JSON form of `ExpectationSuite` in Great Expectations 1.x (`name`, `expectations` of `type` and `kwargs`).
+    """
+    expectations: list[dict[str, Any]] = []
+    for feature, column in zip(profile.features, dataset.rows.T, strict=True):
+        expectations.append(_expectation("expect_column_values_to_not_be_null", column=feature.name))
+        if feature.std == 0:
+            continue
+        expectations.append(
+            _expectation(
+                "expect_column_values_to_be_between",
+                column=feature.name,
+                min_value=round(float(column.min()) - VALUE_MARGIN * feature.std, 6),
+                max_value=round(float(column.max()) + VALUE_MARGIN * feature.std, 6),
+                mostly=MOSTLY,
+            )
+        )
+        expectations.append(
+            _expectation(
+                "expect_column_mean_to_be_between",
+                column=feature.name,
+                min_value=round(feature.mean - MEAN_MARGIN * feature.std, 6),
+                max_value=round(feature.mean + MEAN_MARGIN * feature.std, 6),
+            )
+        )
+    return {"name": dataset.name, "expectations": expectations, "meta": {"generator": "aiops-training"}}
+
+
+def _expectation(kind: str, **kwargs: object) -> dict[str, Any]:
+    return {"type": kind, "kwargs": kwargs, "meta": {}}
