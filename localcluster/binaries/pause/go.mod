@@ -1,0 +1,3 @@
+module aiops-quality.io/localcluster/pause
+
+go 1.26.0
