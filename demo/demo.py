@@ -89,8 +89,7 @@ class Demo:
 
     def install(self, tags: dict[str, str]) -> None:
         """Install or upgrade the chart with these images; a release that was cut off half-way is taken away first."""
-        releases = json.loads(self.helm("list", "--all", "--output", "json"))
-        if any(entry["name"] == RELEASE and entry["status"].startswith("pending") for entry in releases):
+        if RELEASE in self.helm("list", "--pending", "--short").split():
             print("  an earlier installation was cut off; removing it")
             self.helm("uninstall", RELEASE, "--wait", "--timeout", "60s")
         chart = ROOT / "helm"

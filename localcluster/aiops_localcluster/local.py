@@ -21,7 +21,7 @@ from aiops_localcluster import binaries, cache, cgroups, config, controlplane, i
 from aiops_localcluster.binaries import Binaries
 from aiops_localcluster.certificates import Pair
 from aiops_localcluster.commands import output
-from aiops_localcluster.errors import CommandError, NotRunningError, StartError, UnsupportedError
+from aiops_localcluster.errors import CommandError, NotRunningError, UnsupportedError
 from aiops_localcluster.images import Image
 from aiops_localcluster.instance import STATE_ROOT, Instance, Network
 from aiops_localcluster.pauseimage import archive
@@ -373,9 +373,5 @@ def _remove_folder(state: Path) -> None:
         output(["umount", "--lazy", place])
     deadline = time.monotonic() + _HEALTH_SECONDS
     while state.exists():
-        shutil.rmtree(state, ignore_errors=True)
-        if time.monotonic() > deadline:
-            shutil.rmtree(state)  # now with the reason
-    if state.exists():
-        message = f"cannot remove {state}"
-        raise StartError(message)
+        # What the kernel is still letting go of is gone at the next try; after the deadline the reason is told.
+        shutil.rmtree(state, ignore_errors=time.monotonic() < deadline)
