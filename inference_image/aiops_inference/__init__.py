@@ -1,0 +1,1 @@
+"""The FastAPI server in every pod: predicts, counts drift, answers /drift."""

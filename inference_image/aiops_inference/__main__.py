@@ -1,0 +1,56 @@
+"""`python -m aiops_inference`: one model, one process, one port; everything is told by the environment."""
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Sequence
+
+from aiops_inference.errors import SettingsError
+from aiops_inference.settings import Settings
+
+VARIABLES = """environment (all optional):
+  MODEL_PATH         model file (default /models/model.pkl); manifest.json is looked for beside it
+  BASELINE_PATH      training rows (default /models/baseline.npy)
+  EXPECTATIONS_PATH  Great Expectations suite (default /models/expectations.json)
+  MODEL_SHA256       digest of the only model file that may be loaded
+  DRIFT_WEBHOOK      URL that drift is posted to
+  REQUIRE_WEBHOOK    true: refuse to start without DRIFT_WEBHOOK
+  DRIFT_THRESHOLD    z-score above which a feature has drifted (default: the file's, or 5.0)
+  RUNTIME_CONFIG     settings that may change while running (default /etc/aiops/runtime.yaml)
+  SERVICE_NAME       name in webhooks (default: the host name)
+  HOST, PORT         address to listen on (default 0.0.0.0, 8000)
+  LOG_LEVEL          DEBUG, INFO, WARNING or ERROR (default INFO)
+  LOG_PREDICTIONS    share of requests that get a log line, 0 to 1 (default 1)
+  MAX_BODY_BYTES     of one request (default 8 MiB)
+  MAX_ROWS           of one request (default 10000)
+  MAX_MODEL_BYTES    of each artifact (default 2 GiB)
+  DRAIN_SECONDS      between SIGTERM and the end of listening (default 2)
+
+exit status: 0 ended by a signal, 2 settings refused, 3 the port cannot be bound"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Check the environment, then serve until a signal ends it; returns the exit status."""
+    # As process 1 of a container there is no default action: until the server has handlers, SIGTERM would be ignored.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    parser = argparse.ArgumentParser(
+        prog="aiops_inference",
+        description="Serve a model over HTTP and watch its inputs for drift.",
+        epilog=VARIABLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.parse_args(arguments)
+    try:
+        settings = Settings.from_environment(os.environ)
+    except SettingsError as error:
+        print(f"aiops-inference: {error}", file=sys.stderr)
+        return 2
+    from aiops_inference.server import serve  # noqa: PLC0415 - a refusal need not wait for the imports of a server
+
+    serve(settings)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,157 @@
+"""Bytes to arrays and back: the only code that looks at what a client sent.
+
+The good path is a few passes at C speed over the parsed lists. Only when one of them finds something does Python walk the
+values, to name the first one that is wrong.
+"""
+
+import itertools
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+
+from aiops_inference.errors import InferenceError, InvalidInputsError, InvalidJsonError, RequestError, TooLargeError
+
+Rows = npt.NDArray[np.float64]
+
+EXAMPLE: Final = '{"inputs": [[5.1, 3.5, 1.4, 0.2]]}'
+LARGEST: Final = sys.float_info.max
+MAX_SECOND_LOOK: Final = 64 << 10  # bytes of broken JSON that are read again, to name the place
+MAX_NAMES: Final = 20  # feature names listed in an error
+MAX_SHOWN: Final = 40  # characters of a wrong value shown in an error
+_NUMBERS: Final = frozenset({float, int})
+_ORJSON_OPTIONS: Final = orjson.OPT_SERIALIZE_NUMPY
+
+
+def encode(document: object) -> bytes:
+    """JSON of plain values and numpy scalars; what JSON has no form for becomes its text."""
+    return orjson.dumps(document, default=str, option=_ORJSON_OPTIONS)
+
+
+def encode_error(error: InferenceError) -> bytes:
+    """`{"error": …, "reason": …}`, and the place where the fault has one."""
+    document = {"error": str(error), "reason": error.reason}
+    if isinstance(error, RequestError) and error.place:
+        document["place"] = error.place
+    return encode(document)
+
+
+def decode(body: bytes, names: Sequence[str], max_rows: int) -> Rows:
+    """The rows of a prediction request.
+
+    Args:
+        body: the request's bytes.
+        names: the features that the model wants, in order.
+        max_rows: more than these are refused.
+
+    Returns:
+        Shape (n ≥ 1, len(names)), finite.
+
+    Raises:
+        InvalidJsonError: the bytes are not JSON.
+        InvalidInputsError: the JSON is not `{"inputs": [[…], …]}` with finite numbers in rows of the right width.
+        TooLargeError: too many rows.
+    """
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise _invalid_json(body, error, names) from error
+    return _rows(_inputs(document), names, max_rows)
+
+
+def _inputs(document: object) -> list[Any]:
+    if type(document) is not dict:
+        message = f"the body is {_kind(document)}; it must be an object such as {EXAMPLE}"
+        raise InvalidInputsError(message)
+    if "inputs" not in document:
+        message = f'the body has no "inputs"; it must be an object such as {EXAMPLE}'
+        raise InvalidInputsError(message, "inputs")
+    inputs = document["inputs"]
+    if type(inputs) is not list:
+        message = f"inputs is {_kind(inputs)}; it must be a list of rows, such as [[5.1, 3.5, 1.4, 0.2]]"
+        raise InvalidInputsError(message, "inputs")
+    if not inputs:
+        message = "inputs is empty; it must have at least one row"
+        raise InvalidInputsError(message, "inputs")
+    return inputs
+
+
+def _rows(inputs: list[Any], names: Sequence[str], max_rows: int) -> Rows:
+    if len(inputs) > max_rows:
+        message = f"inputs has {len(inputs)} rows; one request may have {max_rows}"
+        raise TooLargeError(message, "inputs")
+    if (
+        set(map(type, inputs)) == {list}
+        and set(map(len, inputs)) == {len(names)}
+        and set(map(type, itertools.chain.from_iterable(inputs))) <= _NUMBERS
+    ):
+        rows = np.array(inputs, dtype=np.float64)
+        if np.isfinite(rows).all():
+            return rows
+    fault = _first_fault(inputs, names)
+    # Nothing but the conditions above leads here, and each of them has its sentence there.
+    raise fault or InvalidInputsError("inputs cannot be read as rows of numbers", "inputs")
+
+
+def _first_fault(inputs: list[Any], names: Sequence[str]) -> InvalidInputsError | None:
+    for i, row in enumerate(inputs):
+        place = f"inputs[{i}]"
+        if type(row) is not list:
+            message = f"{place} is {_kind(row)}; it must be a row, a list of {len(names)} numbers"
+            return InvalidInputsError(message, place)
+        for j, value in enumerate(row[: len(names)]):
+            if problem := _problem(value):
+                return InvalidInputsError(f"{place}[{j}] ({names[j]}) is {problem}", f"{place}[{j}]")
+        if len(row) != len(names):
+            count = f"{len(row)} value{'' if len(row) == 1 else 's'}"
+            return InvalidInputsError(f"{place} has {count}; the model wants {_wanted(names)}", place)
+    return None
+
+
+def _problem(value: object) -> str:
+    if type(value) not in _NUMBERS:
+        return f"{_kind(value)}; it must be a number"
+    # Compared, not converted: an integer of 400 digits has no float to ask. NaN fails every comparison.
+    if not -LARGEST <= value <= LARGEST:  # type: ignore[operator]  # the line above left int and float
+        return "not a finite number"
+    return ""
+
+
+def _kind(value: object) -> str:
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "true" if value else "false"
+        case str():
+            # Escaped to ASCII: a lone surrogate could not be sent back.
+            return f"the string {json.dumps(value[:MAX_SHOWN])}{'…' if len(value) > MAX_SHOWN else ''}"
+        case list():
+            return "a list"
+        case dict():
+            return "an object"
+        case _:
+            return "a number"
+
+
+def _wanted(names: Sequence[str]) -> str:
+    listed = ", ".join(names[:MAX_NAMES])
+    return f"{len(names)}: {listed}{', …' if len(names) > MAX_NAMES else ''}"
+
+
+def _invalid_json(body: bytes, error: orjson.JSONDecodeError, names: Sequence[str]) -> RequestError:
+    """What to say of broken JSON: where NaN, Infinity or 1e400 is all that is wrong, the place in the inputs."""
+    if not body.strip():
+        return InvalidJsonError(f"the body is empty; it must be an object such as {EXAMPLE}")
+    if len(body) <= MAX_SECOND_LOOK:
+        try:
+            fault = _first_fault(_inputs(json.loads(body)), names)
+        except (ValueError, RecursionError, RequestError):
+            fault = None
+        if fault:
+            return fault
+    return InvalidJsonError(f"the body is not JSON: {error}")

@@ -1,0 +1,128 @@
+"""`POST /predict` as a bare ASGI application: between the parser and the model there is nothing that costs time."""
+
+import asyncio
+import time
+from typing import Final
+from urllib.parse import parse_qs
+
+from starlette.types import Receive, Scope, Send
+
+from aiops_inference.codec import encode, encode_error
+from aiops_inference.errors import (
+    InferenceError,
+    InvalidParameterError,
+    RequestError,
+    RequestTimeoutError,
+    TooLargeError,
+    UnavailableError,
+    UnsupportedEncodingError,
+)
+from aiops_inference.service import Service
+
+BODY_TIMEOUT: Final = 30.0  # seconds from the first byte of a body to its last
+CLIENT_LEFT: Final = 499  # the status that is counted where nobody waits for the answer
+MAX_SHOWN: Final = 40
+
+_TRUE: Final = frozenset({"true", "1", "yes", "on"})
+_FALSE: Final = frozenset({"false", "0", "no", "off"})
+
+
+class ClientLeftError(Exception):
+    """The connection was closed before the body was complete."""
+
+
+class PredictEndpoint:
+    """Reads a bounded body, asks the service, answers JSON; every outcome is counted."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        started = time.perf_counter()
+        status = 200
+        try:
+            explain = wants_explanation(scope["query_string"])
+            body = await read_body(scope, receive, self._service.settings.max_body_bytes)
+            content = encode(await self._service.predict(body, explain=explain))
+        except (RequestError, UnavailableError) as error:
+            status, content = error.status, encode_error(error)
+            if status >= 500:  # noqa: PLR2004 - the server's fault
+                self._service.log.failure("prediction failed", reason=error.reason, message=str(error))
+        except ClientLeftError:
+            self._service.metrics.count_answer(CLIENT_LEFT, time.perf_counter() - started)
+            return
+        await send_json(send, status, content, close=self._service.draining)
+        self._service.metrics.count_answer(status, time.perf_counter() - started)
+
+
+def wants_explanation(query: bytes) -> bool:
+    """Whether `?explain=` asks for one.
+
+    Raises:
+        InvalidParameterError: it is there and says neither yes nor no.
+    """
+    if not query:
+        return False
+    value = parse_qs(query.decode("latin-1"), keep_blank_values=True).get("explain", ["false"])[-1].lower()
+    if value in _TRUE:
+        return True
+    if value in _FALSE:
+        return False
+    message = f"explain is {value[:MAX_SHOWN]!a}; it must be true or false"
+    raise InvalidParameterError(message, "?explain")
+
+
+async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
+    """The request's body, of which never more than `limit` bytes and one network buffer are held.
+
+    Raises:
+        TooLargeError: as soon as it is known, by the length that is announced or by the bytes that came.
+        UnsupportedEncodingError: the body is compressed.
+        RequestTimeoutError: it did not arrive in time.
+        ClientLeftError: the client closed the connection.
+    """
+    for name, value in scope["headers"]:
+        if name == b"content-length" and value.isdigit() and int(value) > limit:
+            raise _too_large(limit)
+        if name == b"content-encoding" and value.strip().lower() not in {b"", b"identity"}:
+            message = "the body has a Content-Encoding; send it as plain JSON"
+            raise UnsupportedEncodingError(message)
+    body, more = await _next(receive)
+    if not more and len(body) <= limit:
+        return body
+    chunks, size = [body], len(body)
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT):
+            while more:
+                if size > limit:
+                    break
+                body, more = await _next(receive)
+                chunks.append(body)
+                size += len(body)
+    except TimeoutError as error:
+        message = f"the body did not arrive within {BODY_TIMEOUT:g} s"
+        raise RequestTimeoutError(message) from error
+    if size > limit:
+        raise _too_large(limit)
+    return b"".join(chunks)
+
+
+async def send_json(send: Send, status: int, content: bytes, *, close: bool = False) -> None:
+    """Answer with encoded JSON; `close` tells the client to connect anew, and so to another pod."""
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(content)).encode())]
+    if close:
+        headers.append((b"connection", b"close"))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": content})
+
+
+async def _next(receive: Receive) -> tuple[bytes, bool]:
+    message = await receive()
+    if message["type"] == "http.disconnect":
+        raise ClientLeftError
+    return message.get("body", b""), message.get("more_body", False)
+
+
+def _too_large(limit: int) -> InferenceError:
+    return TooLargeError(f"the body has more than {limit} bytes; send the rows in several requests")

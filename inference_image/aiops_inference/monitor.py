@@ -1,0 +1,101 @@
+"""Drift as one pod sees it: the seed's rule on each request, and the counts of every accepted row."""
+
+import secrets
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from aiops_drift import Expectations, Profile, Recorder, Report, request_scores
+from aiops_inference.settings import RuntimeSettings
+
+Rows = npt.NDArray[np.float64]
+
+SCORE_DIGITS = 4
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """The seed's rule on one request.
+
+    Attributes:
+        scores: |mean - μ| / σ per feature, shape (F,).
+        score: the largest of them.
+        drifted: whether any feature is beyond its own threshold.
+    """
+
+    scores: Rows
+    score: float
+    drifted: bool
+
+
+def judge(profile: Profile, thresholds: Rows, rows: Rows) -> Judgement:
+    """Apply the rule to the rows of one request; thresholds have the shape (F,)."""
+    scores = request_scores(profile, rows)
+    return Judgement(scores, float(scores.max()), bool((scores > thresholds).any()))
+
+
+class Monitor:
+    """The drift state of one incarnation, which begins with this object."""
+
+    def __init__(self, profile: Profile, model: str, settings: RuntimeSettings) -> None:
+        self._profile = profile
+        self._model = model
+        self._recorder = Recorder(profile, secrets.token_hex(8))
+        self._thresholds = thresholds(profile, settings)
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """The features' names, in the order of the columns."""
+        return self._profile.names
+
+    def apply(self, settings: RuntimeSettings) -> tuple[str, ...]:
+        """Use other thresholds from now on; returns the features that they name and the model does not have."""
+        self._thresholds = thresholds(self._profile, settings)
+        return tuple(sorted(set(settings.features) - set(self._profile.names)))
+
+    def observe(self, rows: Rows, now: float) -> Judgement:
+        """Count the rows of one accepted request at `now`, seconds since the epoch, and judge them."""
+        self._recorder.record(rows, now)
+        return judge(self._profile, self._thresholds, rows)
+
+    def worst(self, judgement: Judgement) -> tuple[str, float, float]:
+        """The feature that is furthest beyond its threshold, its score and that threshold."""
+        column = int((judgement.scores / self._thresholds).argmax())
+        score = round(float(judgement.scores[column]), SCORE_DIGITS)
+        return self._profile.names[column], score, float(self._thresholds[column])
+
+    def explain(self, rows: Rows, judgement: Judgement) -> list[dict[str, Any]]:
+        """For each feature, what its mean in the request was compared with."""
+        profile = self._profile
+        columns = zip(
+            profile.names,
+            judgement.scores.tolist(),
+            rows.mean(axis=0).tolist(),
+            profile.means.tolist(),
+            profile.stds.tolist(),
+            self._thresholds.tolist(),
+            strict=True,
+        )
+        return [
+            {
+                "feature": name,
+                "z": round(z, SCORE_DIGITS),
+                "value": value,
+                "baseline_mean": mean,
+                "baseline_std": std,
+                "threshold": threshold,
+                "drifted": z > threshold,
+            }
+            for name, z, value, mean, std, threshold in columns
+        ]
+
+    def report(self, expectations: Expectations, after: int = -1) -> Report:
+        """What `GET /drift` answers; `after` leaves out the blocks up to that number."""
+        return self._recorder.report(self._model, expectations, after)
+
+
+def thresholds(profile: Profile, settings: RuntimeSettings) -> Rows:
+    """Each feature's own threshold, shape (F,)."""
+    return np.array([settings.features.get(name, settings.z_score) for name in profile.names])

@@ -1,0 +1,65 @@
+"""The process: a socket at once, a model when it is loaded, and an orderly end at SIGTERM."""
+
+import signal
+import time
+from types import FrameType
+
+import uvicorn
+
+from aiops_inference.app import create_app
+from aiops_inference.service import Service
+from aiops_inference.settings import Settings
+from aiops_inference.telemetry import Log, capture_logging
+
+KEEP_ALIVE: int = 75  # seconds; longer than the idle timeout of common proxies, which must be the ones to hang up
+GRACE: int = 15  # seconds for requests that are being answered, within Kubernetes' 30
+
+
+class DrainingServer(uvicorn.Server):
+    """At SIGTERM, says so on /health and goes on answering while the endpoints of the Service forget this pod."""
+
+    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+        super().__init__(config)
+        self._service = service
+        self._leave_at: float | None = None
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the signature of a handler
+        """Start to drain; a second signal, or Ctrl-C, ends it at once.
+
+        The signal is not raised again afterwards, as uvicorn would: an end that was asked for has the exit code 0.
+        """
+        if sig == signal.SIGINT or self._leave_at is not None:
+            self.force_exit = self.should_exit
+            self.should_exit = True
+        else:
+            self._leave_at = time.monotonic() + self._service.settings.drain_seconds
+        self._service.drain()
+
+    async def on_tick(self, counter: int) -> bool:
+        """Ten times a second: is it time to close the socket?"""
+        if self._leave_at is not None and time.monotonic() >= self._leave_at:
+            self.should_exit = True
+        return await super().on_tick(counter)
+
+
+def serve(settings: Settings) -> None:
+    """Run until a signal says otherwise; exits with 3 where the port cannot be bound."""
+    log = Log(settings.log_level)
+    capture_logging(log)
+    service = Service(settings, log)
+    config = uvicorn.Config(
+        create_app(service),
+        host=settings.host,
+        port=settings.port,
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=KEEP_ALIVE,
+        timeout_graceful_shutdown=GRACE,
+    )
+    DrainingServer(config, service).run()

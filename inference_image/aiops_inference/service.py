@@ -1,0 +1,235 @@
+"""One pod's life: load in the background, serve, follow the runtime settings, leave in order."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final
+
+from aiops_drift import Expectations
+from aiops_inference import artifacts
+from aiops_inference.artifacts import Artifacts
+from aiops_inference.codec import decode
+from aiops_inference.errors import ArtifactError, NotReadyError, RuntimeConfigError, describe
+from aiops_inference.expectations import Validator
+from aiops_inference.monitor import SCORE_DIGITS, Monitor
+from aiops_inference.notify import Notifier
+from aiops_inference.predictor import Batcher
+from aiops_inference.settings import RuntimeFile, Settings
+from aiops_inference.telemetry import Log, Metrics, Sampler
+
+RUNTIME_INTERVAL: Final = 2.0  # seconds between two looks at runtime.yaml
+ARTIFACTS_INTERVAL: Final = 2.0  # seconds between two looks at files that could not be loaded
+SAMPLE_ROWS: Final = 3
+SAMPLE_VALUES: Final = 256  # of all rows in one log line, unless a single row has more
+
+
+@dataclass(frozen=True)
+class Model:
+    """All that answers a prediction; it is there whole or not at all."""
+
+    artifacts: Artifacts
+    batcher: Batcher
+    monitor: Monitor
+    validator: Validator
+
+
+@dataclass
+class Service:
+    """The state behind the routes.
+
+    Attributes:
+        settings: the environment.
+        log: where lines go.
+        metrics: what /metrics shows.
+        draining: set at SIGTERM; readiness says no while the socket still answers.
+    """
+
+    settings: Settings
+    log: Log
+    metrics: Metrics = field(default_factory=Metrics)
+    draining: bool = False
+
+    def __post_init__(self) -> None:
+        self._model: Model | None = None
+        self._unavailable = NotReadyError("the model is being loaded", "Loading")
+        self._runtime = RuntimeFile(self.settings.runtime_config, self.settings.drift_threshold)
+        self._log_sampler = Sampler(self.settings.log_predictions)
+        self._notifier = Notifier(self.settings.webhook, self.metrics, self.log) if self.settings.webhook else None
+        self._last_complaint = ""
+
+    # Life
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Load, watch and deliver in the background of the running loop until the block ends."""
+        self._read_runtime()
+        tasks = [asyncio.create_task(self._load()), asyncio.create_task(self._follow_runtime())]
+        if self._notifier:
+            self._notifier.start()
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            if self._model:
+                await self._model.validator.stop()
+            if self._notifier:
+                await self._notifier.stop()
+            self.log.info("stopped")
+
+    def drain(self) -> None:
+        """Say on /health that this pod is leaving; everything else goes on."""
+        self.draining = True
+        self.metrics.ready.set(0)
+
+    async def _load(self) -> None:
+        """Load the artifacts; where they cannot be served, try again when one of the files has changed."""
+        started = time.monotonic()
+        while True:
+            signature = artifacts.signature(self.settings)
+            try:
+                loaded = await asyncio.to_thread(artifacts.load, self.settings)
+            except ArtifactError as error:
+                self._unavailable = NotReadyError(str(error), error.reason)
+                self.log.failure("not ready", reason=error.reason, message=str(error))
+            except Exception as error:  # noqa: BLE001 - not ready with a reason is better than dead without one
+                self._unavailable = NotReadyError(describe(error), "LoadFailed")
+                self.log.failure("not ready", reason="LoadFailed", message=describe(error))
+            else:
+                await self._publish(loaded, time.monotonic() - started)
+                return
+            while artifacts.signature(self.settings) == signature:  # noqa: ASYNC110 - files have no event to wait for
+                await asyncio.sleep(ARTIFACTS_INTERVAL)
+
+    async def _publish(self, loaded: Artifacts, seconds: float) -> None:
+        for warning in loaded.warnings:
+            self.log.warning("artifacts", message=warning)
+        monitor = Monitor(loaded.profile, loaded.digest, self._runtime.current)
+        validator = Validator(loaded.profile.names, self.metrics, self.log, self._on_expectations_failed)
+        self._model = Model(loaded, Batcher(loaded.predictor, self.metrics.predict_calls.inc), monitor, validator)
+        self.metrics.model_info.labels(loaded.digest, loaded.task).set(1)
+        self.metrics.ready.set(0 if self.draining else 1)
+        self.log.info("ready", model=loaded.digest, features=loaded.profile.names, seconds=round(seconds, 2))
+        await self._apply(self._model)
+
+    async def _follow_runtime(self) -> None:
+        while True:
+            await asyncio.sleep(RUNTIME_INTERVAL)
+            if self._read_runtime():
+                current = self._runtime.current
+                self.log.info("runtime settings", **asdict(current))
+                if self._model:
+                    await self._apply(self._model)
+
+    def _read_runtime(self) -> bool:
+        try:
+            changed = self._runtime.refresh()
+        except RuntimeConfigError as error:
+            if str(error) != self._last_complaint:
+                self.log.warning("runtime settings", message=str(error))
+            self._last_complaint = str(error)
+            return False
+        return changed
+
+    async def _apply(self, model: Model) -> None:
+        """Let the current runtime settings act on a loaded model."""
+        current = self._runtime.current
+        if unknown := model.monitor.apply(current):
+            self.log.warning("runtime settings", message=f"the model has no features named {', '.join(unknown)}")
+        if current.expectations == "disabled":
+            await model.validator.stop("switched off in the settings")
+        elif model.artifacts.suite is None:
+            await model.validator.stop(f"there is no {self.settings.expectations_path.name}")
+        else:
+            model.validator.start(model.artifacts.suite)
+
+    # What the routes ask for
+
+    def health(self) -> tuple[int, dict[str, Any]]:
+        """Status and document of /health: 200 only where the model is loaded and its golden predictions match."""
+        try:
+            model = self._ready()
+        except NotReadyError as error:
+            return 503, {"status": "unavailable", "reason": error.reason, "message": str(error)}
+        if self.draining:
+            return 503, {"status": "unavailable", "reason": "ShuttingDown", "message": "the pod is shutting down"}
+        loaded = model.artifacts
+        return 200, {
+            "status": "ok",
+            "model": {
+                "digest": loaded.digest,
+                "features": loaded.profile.names,
+                "classes": loaded.classes,
+                "task": loaded.task,
+            },
+        }
+
+    def drift(self, after: int) -> dict[str, Any]:
+        """The document of /drift.
+
+        Raises:
+            NotReadyError: there is no model, so there are no counts.
+        """
+        model = self._ready()
+        return model.monitor.report(model.validator.expectations, after).to_dict()
+
+    async def predict(self, body: bytes, *, explain: bool) -> dict[str, Any]:
+        """The document of /predict.
+
+        Raises:
+            NotReadyError: there is no model.
+            RequestError: the body is not what the model can predict on; nothing was counted.
+            PredictionFailedError: the model broke; nothing was counted.
+        """
+        model = self._ready()
+        monitor = model.monitor
+        rows = decode(body, monitor.features, self.settings.max_rows)
+        predictions = await model.batcher.predict(rows)
+        judgement = monitor.observe(rows, time.time())
+        model.validator.offer(rows)
+        score = round(judgement.score, SCORE_DIGITS)
+        self.metrics.rows.inc(len(predictions))
+        self.metrics.drift_score.set(score)
+        if self._log_sampler():
+            sample = max(1, min(SAMPLE_ROWS, SAMPLE_VALUES // rows.shape[1]))
+            self.log.info(
+                "prediction",
+                inputs_sample=rows[:sample].tolist(),
+                predictions_sample=predictions[:sample],
+                drift_detected=judgement.drifted,
+                drift_score=score,
+            )
+        if judgement.drifted:
+            feature, worst, threshold = monitor.worst(judgement)
+            self._tell_drift("z_score", score=worst, feature=feature, threshold=threshold, rows=len(predictions))
+        answer: dict[str, Any] = {
+            "predictions": predictions,
+            "drift_detected": judgement.drifted,
+            "drift_score": score,
+        }
+        if explain:
+            answer["explanation"] = monitor.explain(rows, judgement)
+        return answer
+
+    def _ready(self) -> Model:
+        if self._model is None:
+            raise NotReadyError(str(self._unavailable), self._unavailable.reason)
+        return self._model
+
+    def _on_expectations_failed(self, verdict: Expectations) -> None:
+        self._tell_drift("great_expectations", failed=verdict.failed, rows=verdict.evaluated_rows)
+
+    def _tell_drift(self, detector: str, **what: object) -> None:
+        self.metrics.drift_events.labels(detector).inc()
+        self.log.drift(detector=detector, **what)
+        if self._notifier and self._model:
+            payload = {
+                "service": self.settings.service_name,
+                **what,
+                "model": self._model.artifacts.digest,
+                "time": round(time.time(), 3),
+            }
+            self._notifier.notify(detector, payload, self._runtime.current.webhook_cooldown)

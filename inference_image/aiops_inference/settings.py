@@ -1,0 +1,299 @@
+"""What the process is told: the environment once, `runtime.yaml` again and again; the environment wins."""
+
+import math
+import re
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Literal
+from urllib.parse import urlsplit
+
+import yaml
+
+from aiops_inference.errors import RuntimeConfigError, SettingsError
+
+DEFAULT_Z_SCORE: Final = 5.0
+DEFAULT_COOLDOWN: Final = 300.0
+MAX_RUNTIME_BYTES: Final = 1 << 20  # a ConfigMap cannot carry more
+MAX_PORT: Final = 65535
+LOG_LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR")
+
+ExpectationsMode = Literal["auto", "disabled"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The environment, checked once at the start.
+
+    Attributes:
+        model_path: MODEL_PATH, the joblib file; `manifest.json` is looked for beside it.
+        baseline_path: BASELINE_PATH, the training rows as `.npy`.
+        expectations_path: EXPECTATIONS_PATH, a Great Expectations 1.x suite; no file, no validation.
+        model_sha256: MODEL_SHA256 in 64 hex digits, the only bytes that may be loaded; "" for any.
+        webhook: DRIFT_WEBHOOK, where drift is posted to; "" for nowhere. A secret: never logged.
+        runtime_config: RUNTIME_CONFIG, the file with what may change while the process runs.
+        drift_threshold: DRIFT_THRESHOLD, in standard deviations; None leaves it to the file.
+        service_name: SERVICE_NAME, what the webhook calls this service; the host name where unset.
+        log_level: LOG_LEVEL, the least severe level that is written.
+        log_predictions: LOG_PREDICTIONS, the share of requests that get their log line, 0 to 1.
+        host: HOST, the address to listen on.
+        port: PORT.
+        max_body_bytes: MAX_BODY_BYTES, of one request.
+        max_rows: MAX_ROWS, of one request.
+        max_model_bytes: MAX_MODEL_BYTES, of each artifact file.
+        drain_seconds: DRAIN_SECONDS between SIGTERM (readiness turns 503) and the end of listening.
+    """
+
+    model_path: Path = Path("/models/model.pkl")
+    baseline_path: Path = Path("/models/baseline.npy")
+    expectations_path: Path = Path("/models/expectations.json")
+    model_sha256: str = ""
+    webhook: str = field(default="", repr=False)
+    runtime_config: Path = Path("/etc/aiops/runtime.yaml")
+    drift_threshold: float | None = None
+    service_name: str = "aiops-inference"
+    log_level: str = "INFO"
+    log_predictions: float = 1.0
+    host: str = "0.0.0.0"  # noqa: S104 - a pod is reached from outside itself
+    port: int = 8000
+    max_body_bytes: int = 8 << 20
+    max_rows: int = 10_000
+    max_model_bytes: int = 2 << 30
+    drain_seconds: float = 2.0
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str]) -> "Settings":
+        """Read the variables named above; an empty one counts as unset.
+
+        Raises:
+            SettingsError: a value out of its range, or REQUIRE_WEBHOOK without DRIFT_WEBHOOK.
+        """
+        read = _Environment(environ)
+        webhook = read.url("DRIFT_WEBHOOK")
+        if read.flag("REQUIRE_WEBHOOK") and not webhook:
+            message = "REQUIRE_WEBHOOK is true, but DRIFT_WEBHOOK is empty: set it to the URL that drift is posted to"
+            raise SettingsError(message)
+        return cls(
+            model_path=read.path("MODEL_PATH", cls.model_path),
+            baseline_path=read.path("BASELINE_PATH", cls.baseline_path),
+            expectations_path=read.path("EXPECTATIONS_PATH", cls.expectations_path),
+            model_sha256=read.digest("MODEL_SHA256"),
+            webhook=webhook,
+            runtime_config=read.path("RUNTIME_CONFIG", cls.runtime_config),
+            drift_threshold=read.threshold("DRIFT_THRESHOLD"),
+            service_name=read.text("SERVICE_NAME", socket.gethostname()),
+            log_level=read.choice("LOG_LEVEL", cls.log_level, LOG_LEVELS),
+            log_predictions=read.number("LOG_PREDICTIONS", cls.log_predictions, most=1),
+            host=read.text("HOST", cls.host),
+            port=read.whole("PORT", cls.port, MAX_PORT),
+            max_body_bytes=read.whole("MAX_BODY_BYTES", cls.max_body_bytes),
+            max_rows=read.whole("MAX_ROWS", cls.max_rows),
+            max_model_bytes=read.whole("MAX_MODEL_BYTES", cls.max_model_bytes),
+            drain_seconds=read.number("DRAIN_SECONDS", cls.drain_seconds, most=600),
+        )
+
+
+@dataclass(frozen=True)
+class RuntimeSettings:
+    """What may change while the process runs.
+
+    Attributes:
+        z_score: the seed rule's threshold, in standard deviations of the baseline.
+        features: the same for single features, by name.
+        expectations: `auto` validates where there is a suite, `disabled` never.
+        webhook_cooldown: seconds between two webhooks of one detector.
+    """
+
+    z_score: float = DEFAULT_Z_SCORE
+    features: Mapping[str, float] = field(default_factory=dict)
+    expectations: ExpectationsMode = "auto"
+    webhook_cooldown: float = DEFAULT_COOLDOWN
+
+    @classmethod
+    def parse(cls, content: bytes, drift_threshold: float | None = None) -> "RuntimeSettings":
+        """Read the file's bytes; `drift_threshold`, from the environment, wins over the file's `zScoreThreshold`.
+
+        Keys that are not known are left alone: an operator may be newer than this image.
+
+        Raises:
+            RuntimeConfigError: not YAML of the expected form, or a number out of its range.
+        """
+        if len(content) > MAX_RUNTIME_BYTES:
+            message = f"it has {len(content)} bytes, more than {MAX_RUNTIME_BYTES}"
+            raise RuntimeConfigError(message)
+        try:
+            document = yaml.safe_load(content)
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
+            message = f"it is not YAML: {' '.join(str(error).split())}"
+            raise RuntimeConfigError(message) from error
+        drift = _mapping(_mapping(document, "the file").get("drift"), "drift")
+        mode = _mapping(drift.get("expectations"), "drift.expectations").get("mode", "auto")
+        if mode not in {"auto", "disabled"}:
+            message = f"drift.expectations.mode is {mode!r}; it must be auto or disabled"
+            raise RuntimeConfigError(message)
+        z_score = _positive(drift.get("zScoreThreshold", DEFAULT_Z_SCORE), "drift.zScoreThreshold")
+        cooldown = _mapping(drift.get("webhook"), "drift.webhook").get("cooldown", DEFAULT_COOLDOWN)
+        return cls(
+            z_score=z_score if drift_threshold is None else drift_threshold,
+            features=_features(drift.get("features")),
+            expectations=mode,
+            webhook_cooldown=0.0 if cooldown == 0 else _positive(cooldown, "drift.webhook.cooldown"),
+        )
+
+
+@dataclass
+class RuntimeFile:
+    """The runtime settings as last read well.
+
+    Attributes:
+        path: the file, a mounted ConfigMap; it may be absent.
+        drift_threshold: the environment's override.
+        current: what holds now.
+    """
+
+    path: Path
+    drift_threshold: float | None = None
+    current: RuntimeSettings = field(init=False)
+    _content: bytes | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        self.current = RuntimeSettings.parse(b"", self.drift_threshold)
+
+    def refresh(self) -> bool:
+        """Look at the file; True where other settings hold now.
+
+        A file that is not there changes nothing: a mount that is being replaced must not fall back to the defaults.
+
+        Raises:
+            RuntimeConfigError: the file is broken, told once for each content; `current` stays as it was.
+        """
+        try:
+            content = self.path.read_bytes()
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            message = f"{self.path} cannot be read: {error.strerror}"
+            raise RuntimeConfigError(message) from error
+        if content == self._content:
+            return False
+        self._content = content
+        try:
+            fresh = RuntimeSettings.parse(content, self.drift_threshold)
+        except RuntimeConfigError as error:
+            message = f"{self.path} is refused, the last good settings stay: {error}"
+            raise RuntimeConfigError(message) from error
+        changed = fresh != self.current
+        self.current = fresh
+        return changed
+
+
+def _mapping(value: object, place: str) -> Mapping[str, Any]:
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        message = f"{place} is not a mapping"
+        raise RuntimeConfigError(message)
+    return value
+
+
+def _positive(value: object, place: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        message = f"{place} is {value!r}; it must be a number above 0"
+        raise RuntimeConfigError(message)
+    return float(value)
+
+
+def _features(value: object) -> dict[str, float]:
+    if value is None:
+        return {}
+    if not isinstance(value, list):
+        message = "drift.features is not a list"
+        raise RuntimeConfigError(message)
+    thresholds: dict[str, float] = {}
+    for i, item in enumerate(value):
+        place = f"drift.features[{i}]"
+        entry = _mapping(item, place)
+        name = entry.get("name")
+        if not isinstance(name, str) or not name:
+            message = f"{place}.name is {name!r}; it must be a feature's name"
+            raise RuntimeConfigError(message)
+        thresholds[name] = _positive(entry.get("zScoreThreshold"), f"{place}.zScoreThreshold")
+    return thresholds
+
+
+class _Environment:
+    """Variables with their types; each error names its variable and what it should be."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = environ
+
+    def text(self, name: str, default: str) -> str:
+        return self._environ.get(name, "").strip() or default
+
+    def path(self, name: str, default: Path) -> Path:
+        return Path(self.text(name, str(default)))
+
+    def flag(self, name: str) -> bool:
+        value = self.text(name, "false").lower()
+        if value in {"true", "1", "yes", "on"}:
+            return True
+        if value in {"false", "0", "no", "off"}:
+            return False
+        raise self._wrong(name, "true or false")
+
+    def choice(self, name: str, default: str, choices: tuple[str, ...]) -> str:
+        value = self.text(name, default).upper()
+        if value not in choices:
+            raise self._wrong(name, f"one of {', '.join(choices)}")
+        return value
+
+    def digest(self, name: str) -> str:
+        value = self.text(name, "").lower().removeprefix("sha256:")
+        if value and not re.fullmatch("[0-9a-f]{64}", value):
+            raise self._wrong(name, "64 hexadecimal digits, with or without sha256: before them")
+        return value
+
+    def url(self, name: str) -> str:
+        value = self.text(name, "")
+        try:
+            parts = urlsplit(value)
+            fine = not value or (parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0)
+        except ValueError:
+            fine = False
+        if not fine:  # the value itself may hold a token: it is not repeated
+            message = f"{name} must be an http:// or https:// URL"
+            raise SettingsError(message)
+        return value
+
+    def whole(self, name: str, default: int, most: int = 1 << 62) -> int:
+        try:
+            value = int(self.text(name, str(default)))
+        except ValueError:
+            value = 0
+        if not 1 <= value <= most:
+            raise self._wrong(name, "a whole number" + (f" from 1 to {most}" if most == MAX_PORT else ", at least 1"))
+        return value
+
+    def number(self, name: str, default: float, most: float) -> float:
+        try:
+            value = float(self.text(name, str(default)))
+        except ValueError:
+            value = math.nan
+        if not 0 <= value <= most:
+            raise self._wrong(name, f"a number from 0 to {most:g}")
+        return value
+
+    def threshold(self, name: str) -> float | None:
+        if not self.text(name, ""):
+            return None
+        try:
+            value = float(self.text(name, ""))
+        except ValueError:
+            value = math.nan
+        if not 0 < value < math.inf:
+            raise self._wrong(name, "a number of standard deviations above 0")
+        return value
+
+    def _wrong(self, name: str, wanted: str) -> SettingsError:
+        return SettingsError(f"{name} is {self._environ.get(name, '')!r}; it must be {wanted}")

@@ -1,0 +1,173 @@
+import asyncio
+import contextlib
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aiops_inference.errors import RuntimeConfigError, SettingsError
+from aiops_inference.settings import RuntimeFile, RuntimeSettings, Settings
+
+FULL = b"""
+drift:
+  zScoreThreshold: 4.5
+  features: [{name: petal length (cm), zScoreThreshold: 3}]
+  expectations: {mode: disabled}
+  webhook: {cooldown: 60}
+"""
+
+
+def test_an_empty_environment_gives_the_documented_defaults():
+    """The image on its own needs no variable."""
+    settings = Settings.from_environment({})
+    assert Path("/models/model.pkl") == settings.model_path
+    assert Path("/models/baseline.npy") == settings.baseline_path
+    assert Path("/models/expectations.json") == settings.expectations_path
+    assert Path("/etc/aiops/runtime.yaml") == settings.runtime_config
+    assert ("", "", None) == (settings.webhook, settings.model_sha256, settings.drift_threshold)
+    assert ("0.0.0.0", 8000, "INFO") == (settings.host, settings.port, settings.log_level)  # noqa: S104 - the default
+    assert (8 << 20, 10_000, 2 << 30) == (settings.max_body_bytes, settings.max_rows, settings.max_model_bytes)
+
+
+def test_an_empty_variable_counts_as_unset():
+    """Templates that leave a value empty mean the default."""
+    assert Settings.from_environment({}) == Settings.from_environment(
+        {"MODEL_PATH": "", "PORT": " ", "REQUIRE_WEBHOOK": ""}
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("PORT", "http", "PORT is 'http'; it must be a whole number from 1 to 65535"),
+        ("PORT", "70000", "PORT is '70000'"),
+        ("MAX_ROWS", "0", "MAX_ROWS is '0'; it must be a whole number, at least 1"),
+        ("MAX_BODY_BYTES", "8MiB", "MAX_BODY_BYTES is '8MiB'"),
+        ("LOG_LEVEL", "chatty", "LOG_LEVEL is 'chatty'; it must be one of DEBUG, INFO, WARNING, ERROR"),
+        ("LOG_PREDICTIONS", "2", "LOG_PREDICTIONS is '2'; it must be a number from 0 to 1"),
+        ("DRIFT_THRESHOLD", "0", "DRIFT_THRESHOLD is '0'; it must be a number of standard deviations above 0"),
+        ("DRIFT_THRESHOLD", "nan", "DRIFT_THRESHOLD is 'nan'"),
+        ("MODEL_SHA256", "abc", "MODEL_SHA256 is 'abc'; it must be 64 hexadecimal digits"),
+        ("REQUIRE_WEBHOOK", "maybe", "REQUIRE_WEBHOOK is 'maybe'; it must be true or false"),
+        ("REQUIRE_WEBHOOK", "true", "REQUIRE_WEBHOOK is true, but DRIFT_WEBHOOK is empty"),
+        ("DRIFT_WEBHOOK", "slack.example/T0KEN", "DRIFT_WEBHOOK must be an http:// or https:// URL"),
+        ("DRIFT_WEBHOOK", "http://[", "DRIFT_WEBHOOK must be an http:// or https:// URL"),
+    ],
+)
+def test_a_wrong_variable_is_refused_by_name(name, value, sentence):
+    """The sentence says what the variable is and what it should be."""
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_environment({name: value})
+    assert str(caught.value).startswith(sentence)
+    assert "T0KEN" not in str(caught.value)
+
+
+def test_the_webhook_is_not_shown():
+    """Its URL often is a password."""
+    settings = Settings.from_environment({"DRIFT_WEBHOOK": "https://hooks.example/T0KEN", "REQUIRE_WEBHOOK": "True"})
+    assert "https://hooks.example/T0KEN" == settings.webhook
+    assert "T0KEN" not in repr(settings)
+
+
+def test_the_file_is_read_whole():
+    """All that an operator writes has its place."""
+    wanted = RuntimeSettings(4.5, {"petal length (cm)": 3.0}, "disabled", 60.0)
+    assert wanted == RuntimeSettings.parse(FULL)
+
+
+@pytest.mark.parametrize("content", [b"", b"drift:", b"drift: {}", b"other: {a: 1}", b"drift: {newer: [1]}"])
+def test_what_the_file_leaves_out_has_its_default(content):
+    """And what it has too much is left to newer versions."""
+    assert RuntimeSettings(5.0, {}, "auto", 300.0) == RuntimeSettings.parse(content)
+
+
+def test_the_environment_wins_over_the_file():
+    """The seed's variables hold, whatever an operator mounts; single features keep their own."""
+    wanted = RuntimeSettings(7.0, {"petal length (cm)": 3.0}, "disabled", 60.0)
+    assert wanted == RuntimeSettings.parse(FULL, drift_threshold=7.0)
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"{", "it is not YAML"),
+        (b"\x00", "it is not YAML"),
+        (b"- 1", "the file is not a mapping"),
+        (b"drift: 5", "drift is not a mapping"),
+        (b"drift: {zScoreThreshold: five}", "drift.zScoreThreshold is 'five'; it must be a number above 0"),
+        (b"drift: {zScoreThreshold: -1}", "drift.zScoreThreshold is -1"),
+        (b"drift: {zScoreThreshold: .nan}", "drift.zScoreThreshold is nan"),
+        (b"drift: {zScoreThreshold: true}", "drift.zScoreThreshold is True"),
+        (b"drift: {features: {a: 1}}", "drift.features is not a list"),
+        (b"drift: {features: [{zScoreThreshold: 1}]}", "drift.features[0].name is None"),
+        (b"drift: {features: [{name: a}]}", "drift.features[0].zScoreThreshold is None"),
+        (b"drift: {expectations: {mode: maybe}}", "drift.expectations.mode is 'maybe'; it must be auto or disabled"),
+        (b"drift: {webhook: {cooldown: 5m}}", "drift.webhook.cooldown is '5m'"),
+        (b"#" * 2_000_000, "it has 2000000 bytes"),
+    ],
+)
+def test_a_broken_file_says_where(content, sentence):
+    """Every complaint names the field."""
+    with pytest.raises(RuntimeConfigError) as caught:
+        RuntimeSettings.parse(content)
+    assert str(caught.value).startswith(sentence)
+
+
+@given(st.binary() | st.text().map(str.encode))
+def test_no_content_raises_anything_else(content):
+    """Whatever is in the file, it is settings or a complaint."""
+    with contextlib.suppress(RuntimeConfigError):
+        assert RuntimeSettings.parse(content).z_score > 0
+
+
+def test_a_file_is_followed_and_a_broken_one_changes_nothing(tmp_path):
+    """Absent, good, the same, broken, gone, good again: the last good settings hold throughout."""
+    path = tmp_path / "runtime.yaml"
+    file = RuntimeFile(path)
+    seen = [(file.refresh(), file.current.z_score)]
+    for content in (
+        b"drift: {zScoreThreshold: 4}",
+        b"drift: {zScoreThreshold: 4}",
+        b"drift: {zScoreThreshold: 4} # same",
+    ):
+        path.write_bytes(content)
+        seen.append((file.refresh(), file.current.z_score))
+    path.write_bytes(b"drift: {zScoreThreshold: none}")
+    with pytest.raises(RuntimeConfigError, match="the last good settings stay"):
+        file.refresh()
+    seen.append((file.refresh(), file.current.z_score))  # told once
+    path.unlink()
+    seen.append((file.refresh(), file.current.z_score))
+    path.write_bytes(b"drift: {zScoreThreshold: 3}")
+    seen.append((file.refresh(), file.current.z_score))
+    assert [(False, 5), (True, 4), (False, 4), (False, 4), (False, 4), (False, 4), (True, 3)] == seen
+
+
+def test_a_file_that_cannot_be_read_is_a_complaint(tmp_path):
+    """A directory in its place, for one."""
+    with pytest.raises(RuntimeConfigError, match="cannot be read"):
+        RuntimeFile(tmp_path).refresh()
+
+
+def test_changed_thresholds_act_without_a_restart(serving, directory, monkeypatch, eventually):
+    """The same rows are drift under a lower threshold, and a broken file keeps it so."""
+    monkeypatch.setattr("aiops_inference.service.RUNTIME_INTERVAL", 0.01)
+    body = {"inputs": [[5.1, 3.5, 1.4, 0.2]]}
+
+    async def scenario():
+        async with serving(directory.write()) as pod:
+            before = (await pod.predict(body)).json()
+            directory.settings.runtime_config.write_text(
+                "drift: {features: [{name: petal length (cm), zScoreThreshold: 1}, {name: x, zScoreThreshold: 1}]}"
+            )
+            await eventually(lambda: any("no features named x" in line for line in pod.lines()))
+            lowered = (await pod.predict(body)).json()
+            directory.settings.runtime_config.write_text("drift: [")
+            await eventually(lambda: any("the last good settings stay" in line for line in pod.lines()))
+            broken = (await pod.predict(body)).json()
+            return before, lowered, broken
+
+    before, lowered, broken = asyncio.run(scenario())
+    assert [False, True, True] == [answer["drift_detected"] for answer in (before, lowered, broken)]
+    assert before["drift_score"] == lowered["drift_score"]
