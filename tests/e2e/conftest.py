@@ -72,6 +72,7 @@ class Namespace:
             lambda c: c.get("status") == status and reason in (None, c.get("reason")),
             seconds,
             lambda: self.kubectl("describe", "inferenceservice", service) + self.kubectl("get", "pods", "-o", "wide"),
+            every=0.3,
         )
 
     def pods(self, service: str) -> list[dict]:

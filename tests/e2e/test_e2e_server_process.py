@@ -13,8 +13,8 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
+from waiting import until
 
-DEADLINE = 60.0
 SEED_BODY = '{"inputs": [[5.1,3.5,1.4,0.2],[6.5,3.0,5.5,1.8]]}'
 COMMAND = [sys.executable, "-m", "aiops_inference"]
 
@@ -29,11 +29,7 @@ def artifacts(tmp_path_factory):
 
 def eventually(condition, what):
     """Ask until there is an answer, for a bounded time."""
-    end = time.monotonic() + DEADLINE
-    while not (value := condition()):
-        assert time.monotonic() < end, f"not within {DEADLINE:g} s: {what}"
-        time.sleep(0.02)  # between two looks, not instead of one
-    return value
+    return until(condition, explain=lambda: f"waited for: {what}")
 
 
 class Pod:
