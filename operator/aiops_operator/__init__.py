@@ -1,0 +1,1 @@
+"""The Kopf operator: reconciles InferenceServices, merges drift, writes status."""

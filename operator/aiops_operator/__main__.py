@@ -1,0 +1,230 @@
+"""The operator's process: run → startup → serve → shutdown.
+
+Kopf is embedded: it watches and calls the handlers. Everything else is ours and is stopped before Kopf is, for Kopf at its end
+cancels every task that was started after it.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import datetime as dt
+import json
+import logging
+import os
+import random
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from typing import Final
+
+import kopf
+from kubernetes.aio import client
+from kubernetes.aio.config import ConfigException
+
+from aiops_operator import handlers, names
+from aiops_operator.cluster import Cluster, load_configuration
+from aiops_operator.drift import PodClient, Poller, Timing
+from aiops_operator.errors import ApiError, SettingsError
+from aiops_operator.health import Health, kopf_watchers
+from aiops_operator.metrics import Metrics
+from aiops_operator.names import Key, Kind
+from aiops_operator.reconcile import Capabilities, Reconciler
+from aiops_operator.settings import Settings
+from aiops_operator.workqueue import WorkQueue
+
+DISCOVERY_INTERVAL: Final = 10.0  # seconds between looks for kinds that the cluster has begun or ceased to serve
+KOPF_STOP_SECONDS: Final = 10.0
+
+EXIT_OK: Final = 0
+EXIT_FAILED: Final = 1
+EXIT_USAGE: Final = 2
+
+logger = logging.getLogger("aiops_operator")
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record as JSON."""
+        line = {
+            "time": dt.datetime.fromtimestamp(record.created, dt.UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line)
+
+
+class Operator:
+    """All parts of one process, and their order of starting and stopping."""
+
+    def __init__(self, settings: Settings, configuration: client.Configuration) -> None:
+        rng = random.SystemRandom()
+        self._settings = settings
+        self._configuration = configuration
+        self._metrics = Metrics()
+        self._cluster = Cluster(configuration, self._metrics)
+        self._health = Health(self._cluster, self._metrics, settings.watch_namespaces)
+        self._pods = PodClient()
+        timing = Timing(settings.poll_interval, _now, rng)
+        self._poller = Poller(self._pods, self._enqueue, self._metrics, timing)
+        self._reconciler = Reconciler(self._cluster, self._pods, self._poller, settings.inference_image, _now)
+        self._queue = WorkQueue(self._reconciler.reconcile, self._metrics, resync=settings.resync_interval, rng=rng)
+        self._stopping = asyncio.Event()
+        self._kopf_stop = asyncio.Event()
+        self._kopf: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def run(self) -> int:
+        """Run until a signal or a failure; the exit code."""
+        self._take_signals()
+        await self._startup()
+        try:
+            return await self._serve()
+        finally:
+            await self._shutdown()
+
+    # What the watches deliver (handlers.Causes).
+
+    def resource(self, key: Key, version: str | None) -> None:
+        """An InferenceService has this version now; None: it is gone."""
+        self._health.freshness.heard(key, version, time.monotonic())
+        self._metrics.watch_event_time.labels(names.INFERENCE_SERVICE.plural).set_to_current_time()
+        self._queue.add(key)
+
+    def child(self, kind: Kind, key: Key) -> None:
+        """An object that was made for a service has changed, or is gone."""
+        self._metrics.watch_event_time.labels(kind.plural).set_to_current_time()
+        self._queue.add(key)
+
+    # The life of the process.
+
+    async def _startup(self) -> None:
+        port = await self._health.start(self._settings.port)
+        logger.info("serving /metrics, /healthz and /readyz on port %d", port)
+        await self._discover()
+
+    async def _serve(self) -> int:
+        ready, namespaces = asyncio.Event(), self._settings.watch_namespaces
+        self._tasks = [
+            asyncio.create_task(self._discover_forever(), name="discovery"),
+            asyncio.create_task(self._health.watch_the_watches(kopf_watchers), name="watch of the watches"),
+        ]
+        watching = kopf.operator(
+            registry=handlers.registry(self, self._configuration, scanning=not namespaces),
+            standalone=True,
+            # Otherwise Kopf asks who the user is, and a container's user has no name.
+            identity="aiops-operator",  # type: ignore[arg-type]  # a NewType of str that Kopf keeps to itself
+            clusterwide=not namespaces,
+            namespaces=namespaces,
+            ready_flag=ready,
+            stop_flag=self._kopf_stop,
+        )
+        self._kopf = asyncio.create_task(watching, name="kopf")
+        await _first(self._kopf, ready, self._stopping)
+        self._take_signals()  # again: Kopf has put its own handlers in place of ours
+        self._health.ready = True
+        logger.info("watching %s", ", ".join(namespaces) or "all namespaces")
+        await _first(self._kopf, self._stopping)
+        if self._stopping.is_set():
+            logger.info("stopping")
+            return EXIT_OK
+        (outcome,) = await asyncio.gather(self._kopf, return_exceptions=True)
+        logger.error("watching has ended, which it never should: %s", outcome or "no error")
+        return EXIT_FAILED
+
+    async def _shutdown(self) -> None:
+        self._health.ready = False
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._queue.close()
+        await self._poller.close()
+        await self._pods.close()
+        await self._health.stop()
+        self._kopf_stop.set()
+        if self._kopf is not None:
+            with contextlib.suppress(Exception):  # what ended Kopf has been logged
+                await asyncio.wait_for(self._kopf, KOPF_STOP_SECONDS)
+        await self._cluster.close()
+
+    def _enqueue(self, key: Key) -> None:
+        self._queue.add(key)
+
+    def _take_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stopping.set)
+
+    async def _discover_forever(self) -> None:
+        while True:
+            await asyncio.sleep(DISCOVERY_INTERVAL)
+            await self._discover()
+
+    async def _discover(self) -> None:
+        before = self._reconciler.capabilities
+        try:
+            now = Capabilities(service_monitors=await self._cluster.serves(names.SERVICE_MONITOR))
+        except ApiError as error:
+            logger.warning("discovery does not answer, what was known is kept: %s", error)
+            return
+        if now != before:
+            logger.info("ServiceMonitors are %s", "served" if now.service_monitors else "not served any more")
+            self._reconciler.capabilities = now
+            self._queue.add_all()
+
+
+async def _first(task: asyncio.Task[None], *events: asyncio.Event) -> None:
+    """Wait until the task has ended or one of the events is set."""
+    waiters = [asyncio.create_task(event.wait()) for event in events]
+    await asyncio.wait([task, *waiters], return_when=asyncio.FIRST_COMPLETED)
+    for waiter in waiters:
+        waiter.cancel()
+
+
+def _now() -> dt.datetime:
+    return dt.datetime.now(dt.UTC)
+
+
+def configure_logging(settings: Settings) -> None:
+    """Log to stderr in the format that was asked for; Kopf's lines on every event are left out."""
+    handler = logging.StreamHandler()
+    plain = logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+    handler.setFormatter(JsonFormatter() if settings.log_format == "json" else plain)
+    logging.basicConfig(level=settings.log_level, handlers=[handler], force=True)
+    if settings.log_level != "DEBUG":
+        logging.getLogger("kopf.objects").setLevel(logging.WARNING)
+        logging.getLogger("kopf.activities").setLevel(logging.WARNING)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the operator; 0 after SIGTERM or SIGINT, 1 after a failure, 2 where the settings cannot be used."""
+    parser = argparse.ArgumentParser(
+        prog="python -m aiops_operator",
+        description="Serves InferenceServices (aiops-quality.io/v1alpha1) and says whether their input has drifted.",
+        epilog="Settings are environment variables: INFERENCE_IMAGE, WATCH_NAMESPACES, OPERATOR_PORT, POLL_INTERVAL, "
+        "RESYNC_INTERVAL, LOG_FORMAT, LOG_LEVEL; and KUBECONFIG outside a cluster.",
+    )
+    parser.parse_args(arguments)
+    try:
+        settings = Settings.from_env(os.environ)
+        configure_logging(settings)
+        return asyncio.run(_run(settings))
+    except SettingsError as error:
+        print(f"aiops_operator: {error}", file=sys.stderr)
+        return EXIT_USAGE
+    except ConfigException as error:
+        print(f"aiops_operator: no access to a cluster: {' '.join(str(error).split())}", file=sys.stderr)
+        return EXIT_USAGE
+
+
+async def _run(settings: Settings) -> int:
+    return await Operator(settings, await load_configuration()).run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,228 @@
+"""An InferenceService as the operator sees it: typed, frozen, with the CRD's defaults where a field is left out."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+from aiops_drift import Thresholds
+from aiops_operator.errors import SpecError
+from aiops_operator.names import Key
+
+MonitoringMode = Literal["auto", "serviceMonitor", "annotations", "none"]
+
+_DURATION: Final = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
+
+
+@dataclass(frozen=True)
+class ConfigMapSource:
+    """Artifacts as keys of a ConfigMap in the service's namespace."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class ClaimSource:
+    """Artifacts in a directory of a volume; an empty path is its root."""
+
+    claim_name: str
+    path: str = ""
+
+
+@dataclass(frozen=True)
+class ImageSource:
+    """Artifacts at the root of an OCI image."""
+
+    reference: str
+    pull_policy: str | None = None
+
+
+Source = ConfigMapSource | ClaimSource | ImageSource
+
+
+@dataclass(frozen=True)
+class Model:
+    """`spec.model`.
+
+    Attributes:
+        source: where the files are.
+        model_file: name of the model's file.
+        baseline_file: name of the training rows' file.
+        expectations_file: name of the Great Expectations suite's file, which may be missing.
+        sha256: digest that the model's bytes must have, as the spec writes it; None for any.
+    """
+
+    source: Source
+    model_file: str = "model.pkl"
+    baseline_file: str = "baseline.npy"
+    expectations_file: str = "expectations.json"
+    sha256: str | None = None
+
+
+@dataclass(frozen=True)
+class SecretKey:
+    """A key of a Secret, which only the kubelet reads."""
+
+    name: str
+    key: str
+
+
+@dataclass(frozen=True)
+class Webhook:
+    """`spec.drift.webhook`; `cooldown` in seconds."""
+
+    url: str | None = None
+    url_secret: SecretKey | None = None
+    required: bool = False
+    cooldown: int = 300
+
+
+@dataclass(frozen=True)
+class Drift:
+    """`spec.drift`.
+
+    Attributes:
+        thresholds: what the verdict compares with.
+        expectations_mode: `auto` or `disabled`.
+        webhook: whom the pods tell; None for nobody.
+    """
+
+    thresholds: Thresholds = field(default_factory=Thresholds)
+    expectations_mode: str = "auto"
+    webhook: Webhook | None = None
+
+
+@dataclass(frozen=True)
+class Monitoring:
+    """`spec.monitoring`; `interval` as Prometheus writes it."""
+
+    mode: MonitoringMode = "auto"
+    interval: str = "15s"
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class InferenceService:
+    """One object of the kind, as far as the operator acts on it.
+
+    Attributes:
+        key: namespace and name.
+        uid: identity; children name it as their owner.
+        generation: of the spec.
+        deleting: whether it is on its way out.
+        image: the inference image; None for the operator's.
+        image_pull_policy: None for Kubernetes' own default.
+        replicas: wanted pods.
+        resources: of the container, as a pod writes them; None for the operator's default.
+        pod_template: `spec.podTemplate` as written: its parts are those of a pod.
+        status: as last written.
+    """
+
+    key: Key
+    uid: str
+    generation: int
+    deleting: bool
+    model: Model
+    image: str | None
+    image_pull_policy: str | None
+    replicas: int
+    resources: Mapping[str, Any] | None
+    pod_template: Mapping[str, Any]
+    drift: Drift
+    monitoring: Monitoring
+    paused: bool
+    status: Mapping[str, Any]
+
+    @classmethod
+    def from_dict(cls, body: Mapping[str, Any]) -> "InferenceService":
+        """Read what the API server sent.
+
+        Raises:
+            SpecError: a spec that the CRD of this version would have refused (an older CRD is installed).
+        """
+        metadata, spec = body["metadata"], body.get("spec") or {}
+        return cls(
+            key=Key(metadata["namespace"], metadata["name"]),
+            uid=metadata["uid"],
+            generation=metadata.get("generation", 0),
+            deleting="deletionTimestamp" in metadata,
+            model=_model(spec.get("model") or {}),
+            image=spec.get("image"),
+            image_pull_policy=spec.get("imagePullPolicy"),
+            replicas=spec.get("replicas", 1),
+            resources=spec.get("resources") or None,
+            pod_template=spec.get("podTemplate") or {},
+            drift=_drift(spec.get("drift") or {}),
+            monitoring=_monitoring(spec.get("monitoring") or {}),
+            paused=bool(spec.get("paused", False)),
+            status=body.get("status") or {},
+        )
+
+
+def seconds(duration: str) -> int:
+    """Seconds of a duration such as 30s, 5m or 1h30m.
+
+    Raises:
+        SpecError: anything else.
+    """
+    match = _DURATION.fullmatch(duration)
+    if match is None or not duration:
+        message = f"{duration!r} is not a duration such as 30s, 5m or 1h30m"
+        raise SpecError(message)
+    hours, minutes, rest = (int(group or 0) for group in match.groups())
+    return hours * 3600 + minutes * 60 + rest
+
+
+def _model(spec: Mapping[str, Any]) -> Model:
+    return Model(
+        source=_source(spec.get("artifacts") or {}),
+        model_file=spec.get("modelFile", Model.model_file),
+        baseline_file=spec.get("baselineFile", Model.baseline_file),
+        expectations_file=spec.get("expectationsFile", Model.expectations_file),
+        sha256=spec.get("sha256"),
+    )
+
+
+def _source(artifacts: Mapping[str, Any]) -> Source:
+    match artifacts:
+        case {"configMap": {"name": str(name)}}:
+            return ConfigMapSource(name)
+        case {"persistentVolumeClaim": {"claimName": str(name)} as claim}:
+            return ClaimSource(name, claim.get("path", "").strip("/"))
+        case {"image": {"reference": str(reference)} as image}:
+            return ImageSource(reference, image.get("pullPolicy"))
+        case _:
+            message = "spec.model.artifacts names none of configMap, persistentVolumeClaim and image"
+            raise SpecError(message)
+
+
+def _drift(spec: Mapping[str, Any]) -> Drift:
+    features = {entry["name"]: float(entry["zScoreThreshold"]) for entry in spec.get("features") or ()}
+    webhook = spec.get("webhook")
+    return Drift(
+        thresholds=Thresholds(
+            z_score=float(spec.get("zScoreThreshold", 5.0)),
+            features=features,
+            min_samples=int(spec.get("minSamples", 50)),
+        ),
+        expectations_mode=(spec.get("expectations") or {}).get("mode", "auto"),
+        webhook=_webhook(webhook) if webhook else None,
+    )
+
+
+def _webhook(spec: Mapping[str, Any]) -> Webhook:
+    secret = spec.get("urlSecretRef")
+    return Webhook(
+        url=spec.get("url"),
+        url_secret=SecretKey(secret["name"], secret["key"]) if secret else None,
+        required=bool(spec.get("required", False)),
+        cooldown=seconds(spec.get("cooldown", "5m")),
+    )
+
+
+def _monitoring(spec: Mapping[str, Any]) -> Monitoring:
+    return Monitoring(
+        mode=spec.get("mode", "auto"),
+        interval=spec.get("interval", "15s"),
+        labels=dict(spec.get("labels") or {}),
+    )

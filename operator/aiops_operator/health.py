@@ -1,0 +1,153 @@
+"""The operator's own HTTP server: /metrics, /healthz (liveness) and /readyz.
+
+Liveness is watch freshness. Every 20 s the versions of all InferenceServices are listed and compared with what the watch has
+delivered; a version that stays undelivered for 150 s, or a watcher that is no longer running, means that the watches are dead
+and the process has to be started anew. While the API server does not answer nothing is learnt, and nothing fails.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from aiops_operator.cluster import Cluster
+from aiops_operator.errors import ApiError
+from aiops_operator.metrics import Metrics
+from aiops_operator.names import INFERENCE_SERVICE, Key
+
+PROBE_INTERVAL: Final = 20.0  # seconds
+DEAD_AFTER: Final = 150.0
+WATCHER_PREFIX: Final = "watcher for "  # how Kopf names its tasks
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Freshness:
+    """What the watch has delivered, against what the API server shows; times are monotonic seconds."""
+
+    delivered: dict[Key, str] = field(default_factory=dict)
+    _heard: dict[Key, float] = field(default_factory=dict)
+    _missing: dict[Key, float] = field(default_factory=dict)
+    _watchers: dict[str, float] = field(default_factory=dict)
+
+    def heard(self, key: Key, version: str | None, now: float) -> None:
+        """The watch has delivered this version of a resource, or its end (None)."""
+        self._heard[key] = now
+        if version is None:
+            self.delivered.pop(key, None)
+        else:
+            self.delivered[key] = version
+
+    def listed(self, versions: Mapping[Key, str], now: float) -> None:
+        """The API server shows these versions.
+
+        Versions have no order that may be relied on; but whatever is delivered for a key after it was seen to be behind
+        shows that the watch lives.
+        """
+        behind = {
+            key for key in versions.keys() | self.delivered.keys() if versions.get(key) != self.delivered.get(key)
+        }
+        for key in list(self._missing):
+            if key not in behind or self._heard.get(key, 0.0) >= self._missing[key]:
+                del self._missing[key]
+        for key in behind:
+            self._missing.setdefault(key, now)
+        for key in self._heard.keys() - versions.keys() - behind:
+            del self._heard[key]
+
+    def unknown(self) -> None:
+        """The API server did not answer: nothing is known, and no time is counted."""
+        self._missing.clear()
+
+    def running(self, watchers: set[str], now: float) -> None:
+        """These of Kopf's watchers run; one that has run before and does not now is missed."""
+        for name in watchers:
+            self._watchers[name] = now
+
+    def lag(self, now: float) -> float:
+        """Seconds for which the oldest undelivered version has not been delivered."""
+        return max((now - since for since in self._missing.values()), default=0.0)
+
+    def fault(self, now: float) -> str:
+        """Why the watches are dead; empty while they live."""
+        if self.lag(now) > DEAD_AFTER:
+            keys = ", ".join(str(key) for key in sorted(self._missing)[:3])
+            return f"the watch has not delivered {keys} for {self.lag(now):.0f} s"
+        ended = [name for name, seen in self._watchers.items() if now - seen > DEAD_AFTER]
+        return f"ended: {', '.join(sorted(ended))}" if ended else ""
+
+
+class Health:
+    """Serves the state of the process, and finds out about it."""
+
+    def __init__(self, cluster: Cluster, metrics: Metrics, namespaces: tuple[str, ...]) -> None:
+        self._cluster = cluster
+        self._metrics = metrics
+        self._namespaces = namespaces
+        self._runner: web.AppRunner | None = None
+        self.freshness = Freshness()
+        self.ready = False
+
+    async def start(self, port: int) -> int:
+        """Listen on all addresses; the port that was taken."""
+        app = web.Application()
+        app.router.add_get("/metrics", self._serve_metrics)
+        app.router.add_get("/healthz", self._serve_healthz)
+        app.router.add_get("/readyz", self._serve_readyz)
+        self._runner = web.AppRunner(app, access_log=None, handle_signals=False)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, None, port, shutdown_timeout=1.0).start()
+        address: tuple[str, int] = self._runner.addresses[0]
+        return address[1]
+
+    async def stop(self) -> None:
+        """Stop listening."""
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    async def watch_the_watches(self, watchers: Callable[[], set[str]]) -> None:
+        """Compare, every 20 s and for ever; `watchers` says which of Kopf's run."""
+        while True:
+            await asyncio.sleep(PROBE_INTERVAL)
+            now = time.monotonic()
+            self.freshness.running(watchers(), now)
+            try:
+                self.freshness.listed(await self._versions(), time.monotonic())
+            except ApiError as error:
+                logger.info("the API server does not answer: %s", error)
+                self.freshness.unknown()
+            self._metrics.watch_lag.set(self.freshness.lag(now))
+
+    async def _versions(self) -> dict[Key, str]:
+        found = {}
+        for namespace in self._namespaces or (None,):
+            for item in await self._cluster.find_metadata(INFERENCE_SERVICE, namespace):
+                metadata = item["metadata"]
+                found[Key(metadata["namespace"], metadata["name"])] = metadata["resourceVersion"]
+        return found
+
+    async def _serve_metrics(self, _: web.Request) -> web.Response:
+        headers = {"Content-Type": CONTENT_TYPE_LATEST}
+        return web.Response(body=generate_latest(self._metrics.registry), headers=headers)
+
+    async def _serve_healthz(self, _: web.Request) -> web.Response:
+        fault = self.freshness.fault(time.monotonic())
+        return web.json_response({"status": fault or "ok"}, status=503 if fault else 200)
+
+    async def _serve_readyz(self, _: web.Request) -> web.Response:
+        # A watcher is there as soon as the API server has answered and knows the kind.
+        ready = self.ready and any(INFERENCE_SERVICE.plural in name for name in kopf_watchers())
+        return web.json_response({"status": "ok" if ready else "starting"}, status=200 if ready else 503)
+
+
+def kopf_watchers() -> set[str]:
+    """Names of the watchers of Kopf that run; those of ServiceMonitors come and go with their CRD and do not count."""
+    tasks = (task for task in asyncio.all_tasks() if not task.done())
+    watchers = {task.get_name() for task in tasks if task.get_name().startswith(WATCHER_PREFIX)}
+    return {name for name in watchers if "servicemonitors" not in name}

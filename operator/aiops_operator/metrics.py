@@ -1,0 +1,96 @@
+"""The operator's own metrics, in a registry of their own."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, PlatformCollector, ProcessCollector
+
+from aiops_operator.names import Key
+
+
+class Metrics:
+    """Every series that /metrics of the operator serves."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        PlatformCollector(registry=registry)
+        self.reconciles = Counter("aiops_operator_reconcile", "Finished reconciles.", ["result"], registry=registry)
+        self.reconcile_errors = Counter(
+            "aiops_operator_reconcile_errors",
+            "Reconciles that ended in an error and are tried again.",
+            registry=registry,
+        )
+        self.reconcile_seconds = Histogram(
+            "aiops_operator_reconcile_time_seconds",
+            "Seconds from the start of a reconcile to its end.",
+            buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+            registry=registry,
+        )
+        self.queue_seconds = Histogram(
+            "aiops_operator_queue_seconds",
+            "Seconds from a cause to the start of its reconcile.",
+            buckets=(0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10),
+            registry=registry,
+        )
+        self.active_workers = Gauge("aiops_operator_active_workers", "Reconciles under way.", registry=registry)
+        self.queue_depth = Gauge("aiops_operator_queue_depth", "Services that wait for a worker.", registry=registry)
+        self.api_requests = Counter(
+            "aiops_operator_api_requests", "Requests to the API server.", ["verb", "result"], registry=registry
+        )
+        self.polls = Counter(
+            "aiops_operator_drift_polls", "Looks at the /drift of a pod.", ["result"], registry=registry
+        )
+        self.poll_seconds = Histogram(
+            "aiops_operator_drift_poll_seconds",
+            "Seconds to ask all pods of a service and to merge what they say.",
+            buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
+            registry=registry,
+        )
+        self.watch_event_time = Gauge(
+            "aiops_operator_watch_event_timestamp_seconds",
+            "Unix time of the last event that a watch delivered.",
+            ["kind"],
+            registry=registry,
+        )
+        self.watch_lag = Gauge(
+            "aiops_operator_watch_lag_seconds",
+            "How long the oldest change that the API server shows has not been delivered by the watch.",
+            registry=registry,
+        )
+        self.drift_score = Gauge(
+            "inferenceservice_drift_score",
+            "The largest drift statistic of any feature, scaled so that the threshold reads as zScoreThreshold.",
+            ["namespace", "name"],
+            registry=registry,
+        )
+        self.drift_detected = Gauge(
+            "inferenceservice_drift_detected",
+            "1 where drift is detected, 0 where it is not; absent while that is unknown.",
+            ["namespace", "name"],
+            registry=registry,
+        )
+        self.drift_samples = Gauge(
+            "inferenceservice_drift_samples",
+            "Rows in the window of the verdict.",
+            ["namespace", "name"],
+            registry=registry,
+        )
+
+    def set_drift(self, key: Key, *, score: float, samples: int, detected: bool | None) -> None:
+        """Show a service's verdict."""
+        self.drift_score.labels(*key).set(score)
+        self.drift_samples.labels(*key).set(samples)
+        if detected is None:
+            _remove(self.drift_detected, key)
+        else:
+            self.drift_detected.labels(*key).set(int(detected))
+
+    def forget(self, key: Key) -> None:
+        """Drop the series of a service that is gone."""
+        for gauge in (self.drift_score, self.drift_samples, self.drift_detected):
+            _remove(gauge, key)
+
+
+def _remove(gauge: Gauge, key: Key) -> None:
+    try:
+        gauge.remove(*key)
+    except KeyError:
+        return  # it was never set

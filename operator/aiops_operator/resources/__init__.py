@@ -1,0 +1,39 @@
+"""What a service becomes in the cluster: one pure builder a kind, spec in, dict out."""
+
+from aiops_operator.resources.deployment import (
+    Scrape,
+    Stored,
+    deployment,
+    stored_template,
+    template_hash,
+    with_template,
+)
+from aiops_operator.resources.metadata import labels, object_metadata
+from aiops_operator.resources.model_configmap import Artifacts, artifacts_of, model_config_map
+from aiops_operator.resources.pod_disruption_budget import pod_disruption_budget
+from aiops_operator.resources.runtime_configmap import runtime_config_map
+from aiops_operator.resources.service import service
+from aiops_operator.resources.service_monitor import service_monitor
+from aiops_operator.resources.volume import Mount, claim_mount, config_map_mount, image_mount
+
+__all__ = [
+    "Artifacts",
+    "Mount",
+    "Scrape",
+    "Stored",
+    "artifacts_of",
+    "claim_mount",
+    "config_map_mount",
+    "deployment",
+    "image_mount",
+    "labels",
+    "model_config_map",
+    "object_metadata",
+    "pod_disruption_budget",
+    "runtime_config_map",
+    "service",
+    "service_monitor",
+    "stored_template",
+    "template_hash",
+    "with_template",
+]

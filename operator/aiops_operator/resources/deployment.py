@@ -1,0 +1,235 @@
+"""Deployment `<name>`: the pods, and what makes them roll."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from aiops_operator.api import InferenceService
+from aiops_operator.names import (
+    ANNOTATION_SCRAPE,
+    ANNOTATION_SCRAPE_PATH,
+    ANNOTATION_SCRAPE_PORT,
+    ANNOTATION_TEMPLATE,
+    ANNOTATION_TEMPLATE_HASH,
+    CONTAINER,
+    CONTAINER_PORT,
+    DEPLOYMENT,
+    MODELS_DIRECTORY,
+    PORT_NAME,
+    RUNTIME_DIRECTORY,
+    runtime_config_map,
+)
+from aiops_operator.resources.metadata import labels, object_metadata, pod_labels
+from aiops_operator.resources.volume import Mount
+
+USER: Final = 65532
+PROGRESS_DEADLINE: Final = 120  # seconds without progress until the rollout counts as stalled
+GRACE_PERIOD: Final = 30
+# A pod leaves the Service's endpoints while it shuts down, and the nodes hear of it a moment later than the pod.
+DRAIN_SECONDS: Final = 3
+REVISIONS: Final = 3
+HASH_DIGITS: Final = 16
+DEFAULT_RESOURCES: Final = {
+    "requests": {"cpu": "50m", "memory": "256Mi"},
+    "limits": {"memory": "1Gi"},
+}
+SCRAPE_ANNOTATIONS: Final = {
+    ANNOTATION_SCRAPE: "true",
+    ANNOTATION_SCRAPE_PORT: str(CONTAINER_PORT),
+    ANNOTATION_SCRAPE_PATH: "/metrics",
+}
+
+
+@dataclass(frozen=True)
+class Scrape:
+    """Whether pods carry the annotations prometheus.io/*.
+
+    Attributes:
+        annotated: whether a template that is built anew has them.
+        forced: whether pods roll for it; otherwise those that run keep what they have until something else rolls them.
+    """
+
+    annotated: bool
+    forced: bool
+
+
+@dataclass(frozen=True)
+class Stored:
+    """The template that a Deployment was last given, kept in an annotation of it.
+
+    It is why an operator upgrade rolls nothing: as long as a service asks for the same (same hash), its pods keep the
+    template that some earlier operator built, and edits by hand are still undone.
+    """
+
+    hash: str
+    template: Mapping[str, Any]
+
+    @property
+    def scraped(self) -> bool:
+        """Whether its pods carry the annotations prometheus.io/*."""
+        annotations: Mapping[str, str] = self.template["metadata"].get("annotations") or {}
+        return annotations.get(ANNOTATION_SCRAPE) == "true"
+
+
+def stored_template(live: Mapping[str, Any]) -> Stored | None:
+    """What a live Deployment says it was given; None where it says nothing that can be used."""
+    try:
+        template = json.loads(live["metadata"]["annotations"][ANNOTATION_TEMPLATE])
+        return Stored(template["metadata"]["annotations"][ANNOTATION_TEMPLATE_HASH], template)
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def template_hash(service: InferenceService, mount: Mount, image: str) -> str:
+    """A digest of everything that rolls the pods, and of nothing else.
+
+    In it: the artifacts' digest or reference, file names, `sha256`, the image, resources, podTemplate, the webhook's
+    address. Not in it: thresholds, cooldown, monitoring, replicas, and what this operator's builder looks like.
+    """
+    webhook = service.drift.webhook
+    secret = webhook.url_secret if webhook else None
+    asked = {
+        "artifacts": mount.identity,
+        "files": [service.model.model_file, service.model.baseline_file, service.model.expectations_file],
+        "sha256": service.model.sha256,
+        "image": image,
+        "imagePullPolicy": service.image_pull_policy,
+        "resources": service.resources,
+        "podTemplate": service.pod_template,
+        "webhook": [webhook.url, [secret.name, secret.key] if secret else None, webhook.required] if webhook else None,
+    }
+    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:HASH_DIGITS]
+
+
+def deployment(
+    service: InferenceService, mount: Mount, image: str, scrape: Scrape, stored: Stored | None
+) -> dict[str, Any]:
+    """The Deployment as it is wanted.
+
+    Args:
+        service: what is asked for.
+        mount: where the artifacts are.
+        image: the inference image, defaults resolved.
+        scrape: whether the pods are annotated for Prometheus.
+        stored: the template that the live Deployment was given; it stays where nothing that rolls has changed.
+    """
+    digest = template_hash(service, mount, image)
+    if stored is not None and stored.hash == digest and (stored.scraped == scrape.annotated or not scrape.forced):
+        return with_template(service, stored.template)
+    return with_template(service, _template(service, mount, image, digest, scrape=scrape.annotated))
+
+
+def with_template(service: InferenceService, template: Mapping[str, Any]) -> dict[str, Any]:
+    """The Deployment around a pod template, which it remembers in an annotation."""
+    metadata = object_metadata(service, service.key.name)
+    metadata["annotations"] = {ANNOTATION_TEMPLATE: json.dumps(template, sort_keys=True, separators=(",", ":"))}
+    return {
+        "apiVersion": DEPLOYMENT.api_version,
+        "kind": DEPLOYMENT.kind,
+        "metadata": metadata,
+        "spec": {
+            "replicas": service.replicas,
+            "selector": {"matchLabels": pod_labels(service.key.name)},
+            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
+            "progressDeadlineSeconds": PROGRESS_DEADLINE,
+            "revisionHistoryLimit": REVISIONS,
+            "template": dict(template),
+        },
+    }
+
+
+def _template(service: InferenceService, mount: Mount, image: str, digest: str, *, scrape: bool) -> dict[str, Any]:
+    given = service.pod_template
+    annotations = {**given.get("annotations", {}), ANNOTATION_TEMPLATE_HASH: digest}
+    passed_on = (
+        "nodeSelector",
+        "tolerations",
+        "affinity",
+        "serviceAccountName",
+        "imagePullSecrets",
+        "priorityClassName",
+    )
+    return {
+        "metadata": {
+            "labels": {**given.get("labels", {}), **labels(service.key.name)},
+            "annotations": annotations | (SCRAPE_ANNOTATIONS if scrape else {}),
+        },
+        "spec": {
+            **{field: given[field] for field in passed_on if given.get(field)},
+            "automountServiceAccountToken": False,
+            "terminationGracePeriodSeconds": GRACE_PERIOD,
+            "securityContext": {
+                "runAsNonRoot": True,
+                "runAsUser": USER,
+                "runAsGroup": USER,
+                "seccompProfile": {"type": "RuntimeDefault"},
+            },
+            "containers": [_container(service, mount, image)],
+            "volumes": [
+                {"name": "artifacts", **mount.volume},
+                {"name": "runtime", "configMap": {"name": runtime_config_map(service.key.name)}},
+                {"name": "tmp", "emptyDir": {}},
+            ],
+        },
+    }
+
+
+def _container(service: InferenceService, mount: Mount, image: str) -> dict[str, Any]:
+    artifacts = {"name": "artifacts", "mountPath": MODELS_DIRECTORY, "readOnly": True}
+    health = {"path": "/health", "port": PORT_NAME}
+    return {
+        "name": CONTAINER,
+        "image": image,
+        **({"imagePullPolicy": service.image_pull_policy} if service.image_pull_policy else {}),
+        "ports": [{"name": PORT_NAME, "containerPort": CONTAINER_PORT, "protocol": "TCP"}],
+        "env": _environment(service),
+        "resources": dict(service.resources or DEFAULT_RESOURCES),
+        "volumeMounts": [
+            artifacts | ({"subPath": mount.sub_path} if mount.sub_path else {}),
+            {"name": "runtime", "mountPath": RUNTIME_DIRECTORY, "readOnly": True},
+            {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108  a path in the container, on its own emptyDir
+        ],
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        # The startup probe bounds loading, the readiness probe decides on traffic, and only a server that no longer
+        # answers at all is restarted.
+        "startupProbe": {
+            "httpGet": health,
+            "periodSeconds": 1,
+            "timeoutSeconds": 2,
+            "failureThreshold": PROGRESS_DEADLINE,
+        },
+        "readinessProbe": {"httpGet": health, "periodSeconds": 5, "timeoutSeconds": 3, "failureThreshold": 2},
+        "livenessProbe": {
+            "httpGet": {"path": "/livez", "port": PORT_NAME},
+            "periodSeconds": 10,
+            "timeoutSeconds": 5,
+            "failureThreshold": 6,
+        },
+        "lifecycle": {"preStop": {"sleep": {"seconds": DRAIN_SECONDS}}},
+    }
+
+
+def _environment(service: InferenceService) -> list[dict[str, Any]]:
+    model, webhook = service.model, service.drift.webhook
+    own: list[dict[str, Any]] = [
+        {"name": "MODEL_PATH", "value": f"{MODELS_DIRECTORY}/{model.model_file}"},
+        {"name": "BASELINE_PATH", "value": f"{MODELS_DIRECTORY}/{model.baseline_file}"},
+        {"name": "EXPECTATIONS_PATH", "value": f"{MODELS_DIRECTORY}/{model.expectations_file}"},
+    ]
+    if model.sha256:
+        own.append({"name": "MODEL_SHA256", "value": model.sha256})
+    if webhook and webhook.url:
+        own.append({"name": "DRIFT_WEBHOOK", "value": webhook.url})
+    if webhook and webhook.url_secret:
+        reference = {"name": webhook.url_secret.name, "key": webhook.url_secret.key}
+        own.append({"name": "DRIFT_WEBHOOK", "valueFrom": {"secretKeyRef": reference}})
+    if webhook and webhook.required:
+        own.append({"name": "REQUIRE_WEBHOOK", "value": "true"})
+    # One entry a name: server-side apply refuses a list with two, and the user's is the one that counts.
+    return list({entry["name"]: entry for entry in (*own, *service.pod_template.get("env", ()))}.values())

@@ -1,0 +1,35 @@
+"""ConfigMap `<name>-runtime`: what the pods read again without a restart."""
+
+from typing import Any
+
+import yaml
+
+from aiops_operator.api import Drift, InferenceService, Webhook
+from aiops_operator.names import CONFIG_MAP, RUNTIME_KEY
+from aiops_operator.names import runtime_config_map as runtime_name
+from aiops_operator.resources.metadata import object_metadata
+
+
+def runtime_config_map(service: InferenceService) -> dict[str, Any]:
+    """The ConfigMap that is mounted as /etc/aiops."""
+    return {
+        "apiVersion": CONFIG_MAP.api_version,
+        "kind": CONFIG_MAP.kind,
+        "metadata": object_metadata(service, runtime_name(service.key.name)),
+        "data": {RUNTIME_KEY: _runtime_yaml(service.drift)},
+    }
+
+
+def _runtime_yaml(drift: Drift) -> str:
+    webhook = drift.webhook or Webhook()
+    settings = {
+        "drift": {
+            "zScoreThreshold": drift.thresholds.z_score,
+            "features": [
+                {"name": name, "zScoreThreshold": threshold} for name, threshold in drift.thresholds.features.items()
+            ],
+            "expectations": {"mode": drift.expectations_mode},
+            "webhook": {"cooldown": webhook.cooldown},
+        }
+    }
+    return yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)

@@ -1,0 +1,496 @@
+"""The status: a pure function of what was observed, of what was written before, and of an injected clock.
+
+Conditions, each with `observedGeneration`; `lastTransitionTime` moves only when the status flips:
+
+- Ready: the latest spec is rolled out and every pod serves it. Available: at least one pod serves.
+- Reconciling and Stalled (abnormal-true): work goes on, or a person must act. A paused service is neither, and its Ready
+  stays as it was.
+- DriftDetected: the verdict on the rows of all pods; False is good. DataQuality: what Great Expectations and the schema say.
+- MonitoringReady: whether Prometheus is told where to scrape.
+"""
+
+import datetime as dt
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+from aiops_drift import Expectations, Verdict
+from aiops_operator import names
+from aiops_operator.api import Drift, InferenceService
+
+SCORE_STEP: Final = 0.1  # a shown score moves only by this much or more
+QUIET_STEP: Final = 0.5  # the same, for scores that are far from their threshold
+NEAR: Final = 0.5  # part of the threshold from which a score is no longer far from it
+MAX_FEATURES: Final = 16
+MAX_MESSAGE: Final = 1024
+MAX_REASON: Final = 128
+NEVER: Final = "1970-01-01T00:00:00Z"  # the CRD's default: before any operator has looked
+EXACT_SAMPLES: Final = 256  # larger counts are shown by their two leading digits
+
+# What a pod says of itself that no waiting will mend.
+FATAL_POD_REASONS: Final = frozenset(
+    {
+        "ArtifactTooLarge",
+        "BaselineInvalid",
+        "BaselineNotFound",
+        "DigestMismatch",
+        "GoldenPredictionsDiffer",
+        "LibraryVersionMismatch",
+        "ManifestInvalid",
+        "ModelNotFound",
+        "ModelUnloadable",
+    }
+)
+_REASON: Final = re.compile(r"[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?")
+
+Status = Literal["True", "False", "Unknown"]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Why a service cannot be as its spec says.
+
+    Attributes:
+        reason: CamelCase, for the condition.
+        message: what is wrong and what to do, for a person.
+        stalled: whether a person must act; otherwise time will tell.
+    """
+
+    reason: str
+    message: str
+    stalled: bool = True
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One condition without its times."""
+
+    type: str
+    status: Status
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What the pods of a service said when they were last asked.
+
+    Attributes:
+        polled: whether they were asked at all since the operator started.
+        verdict: on the rows of all of them; None where none has answered yet.
+        expectations: merged over the pods.
+        models: digest of the loaded model, by pod.
+        silent: why nothing was heard for a while; empty where something was.
+    """
+
+    polled: bool = False
+    verdict: Verdict | None = None
+    expectations: Expectations = field(default_factory=Expectations)
+    models: Mapping[str, str] = field(default_factory=dict)
+    silent: str = ""
+
+
+@dataclass(frozen=True)
+class Mounted:
+    """What the pods are to load.
+
+    Attributes:
+        artifacts: what they mount, for display; empty where that is not known.
+        model: digest of the model's file, where it is known beforehand.
+    """
+
+    artifacts: str = ""
+    model: str | None = None
+
+
+@dataclass(frozen=True)
+class Observation:
+    """Everything that the status is made from, besides the spec and the status before.
+
+    Attributes:
+        deployment: as the API server has it; None where there is none.
+        ready_pods: names of the ready pods.
+        mounted: what the pods are to load.
+        problem: what keeps the spec from being applied.
+        pod_problem: what keeps a pod of the newest template from being ready.
+        finding: what the pods said.
+        monitoring: the condition MonitoringReady.
+    """
+
+    deployment: Mapping[str, Any] | None
+    ready_pods: Sequence[str]
+    mounted: Mounted
+    problem: Problem | None
+    pod_problem: Problem | None
+    finding: Finding
+    monitoring: Condition
+
+
+@dataclass(frozen=True)
+class PodsView:
+    """The part of the status that comes from what the pods say."""
+
+    drift: Mapping[str, Any]
+    drift_detected: Condition
+    data_quality: Condition
+    model: Mapping[str, Any]
+
+    def is_shown_by(self, status: Mapping[str, Any]) -> bool:
+        """Whether a written status says just this."""
+        return (
+            self.drift == (status.get("drift") or {})
+            and self.model == (status.get("model") or {})
+            and all(
+                (condition.status, condition.reason, condition.message)
+                == tuple(condition_of(status, condition.type).get(name) for name in ("status", "reason", "message"))
+                for condition in (self.drift_detected, self.data_quality)
+            )
+        )
+
+
+def pods_view(
+    service: InferenceService, ready_pods: Sequence[str], mounted: Mounted, finding: Finding, now: dt.datetime
+) -> PodsView:
+    """What the status says of the pods' rows and models, damped against the status before."""
+    silence = _silence(service, ready_pods, finding)
+    drift, drift_detected = _drift(service, finding, silence, now)
+    return PodsView(
+        drift=drift,
+        drift_detected=drift_detected,
+        data_quality=_data_quality(service, finding, silence),
+        model=_model(service, ready_pods, mounted, finding),
+    )
+
+
+def detected(finding: Finding, drift: Drift) -> bool | None:
+    """Whether the input has drifted, by the statistics or by Great Expectations; None where that is not known."""
+    if finding.expectations.state == "failed" and drift.expectations_mode != "disabled":
+        return True
+    return finding.verdict.drifting if finding.verdict is not None else None
+
+
+def build(service: InferenceService, seen: Observation, now: dt.datetime) -> dict[str, Any]:
+    """The whole status; equal to the one before where nothing that it shows has changed."""
+    pods = pods_view(service, seen.ready_pods, seen.mounted, seen.finding, now)
+    conditions = [
+        *_progress(service, seen, _rollout(service, seen)),
+        pods.drift_detected,
+        pods.data_quality,
+        seen.monitoring,
+    ]
+    live = (seen.deployment or {}).get("status") or {}
+    return {
+        "observedGeneration": service.generation,
+        "conditions": [_stamped(condition, service, now) for condition in conditions],
+        "url": names.url(service.key),
+        "replicas": live.get("replicas", 0),
+        "readyReplicas": live.get("readyReplicas", 0),
+        "ready": f"{live.get('readyReplicas', 0)}/{service.replicas}",
+        "selector": names.pod_selector(service.key.name),
+        **({"model": pods.model} if pods.model else {}),
+        **({"drift": pods.drift} if pods.drift else {}),
+    }
+
+
+def same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two statuses say the same; the order of conditions is the API server's own."""
+
+    def ordered(status: Mapping[str, Any]) -> dict[str, Any]:
+        return {**status, "conditions": sorted(status.get("conditions") or (), key=lambda entry: str(entry["type"]))}
+
+    return ordered(one) == ordered(other)
+
+
+def condition_of(status: Mapping[str, Any], type_: str) -> Mapping[str, Any]:
+    """A condition of a written status; empty where it has none of this type."""
+    return next((entry for entry in status.get("conditions") or () if entry.get("type") == type_), {})
+
+
+# --- rollout -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Rollout:
+    complete: bool
+    exceeded: bool
+    message: str
+
+
+def _rollout(service: InferenceService, seen: Observation) -> _Rollout:
+    if seen.deployment is None:
+        return _Rollout(complete=False, exceeded=False, message="There is no Deployment yet.")
+    live, wanted = seen.deployment.get("status") or {}, service.replicas
+    current = live.get("observedGeneration", 0) >= seen.deployment["metadata"].get("generation", 0)
+    updated, total = live.get("updatedReplicas", 0), live.get("replicas", 0)
+    available = live.get("availableReplicas", 0)
+    complete = current and updated == wanted and total == wanted and available == wanted
+    if complete:
+        return _Rollout(complete=True, exceeded=False, message=f"All {wanted} pods serve the latest spec.")
+    progressing = condition_of(live, "Progressing")
+    exceeded = current and progressing.get("reason") == "ProgressDeadlineExceeded"
+    message = f"{updated} of {wanted} pods have the latest spec, {available} of {total} serve."
+    return _Rollout(complete=False, exceeded=exceeded, message=message)
+
+
+def _progress(service: InferenceService, seen: Observation, rollout: _Rollout) -> list[Condition]:
+    available = _available(service, seen)
+    if service.paused:
+        message = "spec.paused is true: Deployment, Service and ConfigMaps are left as they are."
+        ready = condition_of(service.status, "Ready")
+        status: Status = ready.get("status", "Unknown")
+        return [
+            Condition("Ready", status, ready.get("reason", "Paused"), ready.get("message", message)),
+            available,
+            Condition("Reconciling", "False", "Paused", message),
+            Condition("Stalled", "False", "Paused", message),
+        ]
+    stalled = _stalled_by(seen, rollout)
+    blocker = seen.problem or (None if rollout.complete else seen.pod_problem or stalled)
+    if blocker is None and rollout.complete:
+        reason = "RolledOut" if service.replicas else "ScaledToZero"
+        message = rollout.message if service.replicas else "spec.replicas is 0: no pod is wanted."
+        return [
+            Condition("Ready", "True", reason, message),
+            available,
+            Condition("Reconciling", "False", reason, message),
+            Condition("Stalled", "False", reason, message),
+        ]
+    reason, message = (blocker.reason, blocker.message) if blocker else ("RolloutInProgress", rollout.message)
+    return [
+        Condition("Ready", "False", reason, message),
+        available,
+        Condition("Reconciling", "False" if stalled else "True", reason, message),
+        Condition("Stalled", "True" if stalled else "False", reason if stalled else "Progressing", message),
+    ]
+
+
+def _stalled_by(seen: Observation, rollout: _Rollout) -> Problem | None:
+    if seen.problem is not None:
+        return seen.problem if seen.problem.stalled else None
+    if rollout.complete:
+        return None
+    if seen.pod_problem is not None and (seen.pod_problem.stalled or rollout.exceeded):
+        return seen.pod_problem
+    if rollout.exceeded:
+        return Problem("ProgressDeadlineExceeded", f"The rollout makes no progress: {rollout.message}")
+    return None
+
+
+def _available(service: InferenceService, seen: Observation) -> Condition:
+    ready = ((seen.deployment or {}).get("status") or {}).get("readyReplicas", 0)
+    if ready:
+        return Condition("Available", "True", "PodsReady", f"{names.url(service.key)} is served.")
+    reason = "NoReadyPods" if service.replicas else "ScaledToZero"
+    return Condition("Available", "False", reason, "No pod is ready to serve.")
+
+
+def reason_or(reason: object, default: str) -> str:
+    """A reason that the CRD takes: what a pod says is not to be trusted with the form."""
+    return reason if isinstance(reason, str) and len(reason) <= MAX_REASON and _REASON.fullmatch(reason) else default
+
+
+# --- model -------------------------------------------------------------------------------------------------------
+
+
+def _model(service: InferenceService, ready_pods: Sequence[str], mounted: Mounted, finding: Finding) -> dict[str, Any]:
+    before: Mapping[str, Any] = service.status.get("model") or {}
+    loaded = [finding.models[pod] for pod in ready_pods if pod in finding.models]
+    majority = max(sorted(set(loaded)), key=loaded.count, default=None)
+    digest = majority or before.get("digest")
+    artifacts = mounted.artifacts or before.get("artifacts")
+    model: dict[str, Any] = {}
+    if digest:
+        model |= {"digest": digest, "shortDigest": names.short_digest(digest)}
+    if artifacts:
+        model["artifacts"] = artifacts
+    if finding.polled or not ready_pods:
+        model["loaded"] = f"{loaded.count(mounted.model or majority or '')}/{service.replicas}"
+    elif "loaded" in before:
+        model["loaded"] = before["loaded"]
+    return model
+
+
+# --- drift -------------------------------------------------------------------------------------------------------
+
+
+def _silence(service: InferenceService, ready_pods: Sequence[str], finding: Finding) -> Condition | None:
+    """The condition of drift where no pod can say anything; None where one has."""
+    if not ready_pods:
+        message = "No pod is ready to be asked." if service.replicas else "spec.replicas is 0: there is no pod to ask."
+        return Condition("DriftDetected", "Unknown", "NoReadyPods", message)
+    if finding.silent:
+        return Condition("DriftDetected", "Unknown", "PodsUnreachable", finding.silent[:MAX_MESSAGE])
+    if finding.verdict is not None:
+        return None
+    known = condition_of(service.status, "DriftDetected")
+    if known.get("reason") in (None, "WaitingForOperator", "NoReadyPods", "PodsUnreachable"):
+        return Condition("DriftDetected", "Unknown", "WaitingForPods", "The pods have not been asked yet.")
+    # A takeover: what the operator before this one found holds until the pods have been asked again.
+    return Condition("DriftDetected", known["status"], known["reason"], known.get("message", ""))
+
+
+def _drift(
+    service: InferenceService, finding: Finding, silence: Condition | None, now: dt.datetime
+) -> tuple[dict[str, Any], Condition]:
+    """`status.drift` and the condition DriftDetected.
+
+    While nobody can be asked an episode is kept: it is neither forgotten nor announced twice.
+    """
+    shown: Mapping[str, Any] = service.status.get("drift") or {}
+    if silence is not None or finding.verdict is None:
+        condition = silence or Condition("DriftDetected", "Unknown", "WaitingForPods", "")
+        kept = {name: value for name, value in shown.items() if name != "detected" or condition.status != "Unknown"}
+        return kept, condition
+    drift, drifting = _scores(shown, finding.verdict), detected(finding, service.drift)
+    if drifting is not None:
+        drift["detected"] = drifting
+    if drifting:
+        since = shown["since"] if shown.get("episode") and shown.get("since") else timestamp(now)
+        drift |= {"episode": shown.get("episode") or episode(service, since), "since": since}
+    return drift, _drift_condition(drift, finding.verdict, service.drift, finding.expectations)
+
+
+def _drift_condition(shown: Mapping[str, Any], verdict: Verdict, drift: Drift, expectations: Expectations) -> Condition:
+    score = f"score {shown['score']}, threshold {shown['threshold']}"
+    worst = f", from {shown['worstFeature']}" if shown.get("worstFeature") else ""
+    if verdict.drifting:
+        text = f"The rows of all pods have drifted from the baseline: {score}{worst}."
+        return Condition("DriftDetected", "True", "ScoreAboveThreshold", text)
+    if expectations.state == "failed" and drift.expectations_mode != "disabled":
+        return Condition("DriftDetected", "True", "ExpectationsFailed", _failed_text(expectations))
+    if verdict.drifting is None:
+        text = f"{rounded_samples(verdict.samples)} of {drift.thresholds.min_samples} rows."
+        return Condition("DriftDetected", "Unknown", "InsufficientSamples", text)
+    text = f"The rows of all pods look like the baseline: {score}{worst}."
+    return Condition("DriftDetected", "False", "WithinThresholds", text)
+
+
+def _scores(shown: Mapping[str, Any], verdict: Verdict) -> dict[str, Any]:
+    threshold = number(verdict.threshold)
+    same_scale = shown.get("threshold") == threshold
+    drift: dict[str, Any] = {
+        "score": damped(shown.get("score") if same_scale else None, verdict.score, verdict.threshold),
+        "threshold": threshold,
+        "samples": rounded_samples(verdict.samples),
+    }
+    worst = _worst_feature(shown.get("worstFeature"), verdict)
+    if worst:
+        drift["worstFeature"] = worst
+    before = {entry["name"]: entry for entry in shown.get("features") or ()}
+    features = []
+    for feature in sorted(verdict.features, key=lambda entry: -entry.score / entry.threshold)[:MAX_FEATURES]:
+        past = before.get(feature.name, {})
+        limit = number(feature.threshold)
+        score = damped(past.get("score") if past.get("threshold") == limit else None, feature.score, feature.threshold)
+        # Only what comes near its threshold is listed: the rest is noise, and noise must not cause writes.
+        if float(score) >= NEAR * feature.threshold:
+            features.append({"name": feature.name, "score": score, "threshold": limit})
+    if features:
+        drift["features"] = sorted(features, key=lambda entry: entry["name"])
+    return drift
+
+
+def _worst_feature(shown: str | None, verdict: Verdict) -> str:
+    """The shown feature stays as long as it is about as bad as the worst."""
+    scales = {entry.name: entry.score / entry.threshold * verdict.threshold for entry in verdict.features}
+    step = SCORE_STEP if verdict.score >= NEAR * verdict.threshold else QUIET_STEP
+    if shown in scales and verdict.feature and scales[shown] > verdict.score - step:
+        return shown
+    return verdict.feature
+
+
+def damped(shown: str | None, score: float, threshold: float) -> str:
+    """The score to show: the one shown before unless it has moved by a step, which is wider far below the threshold."""
+    try:
+        past = float(shown) if shown is not None else None
+    except ValueError:
+        past = None
+    near = max(score, past or 0.0) >= NEAR * threshold
+    step = SCORE_STEP if near else QUIET_STEP
+    if shown is not None and past is not None and math.isfinite(past) and abs(past - score) < step:
+        return shown
+    return f"{score:.1f}"
+
+
+def number(value: float) -> str:
+    """A threshold as people write it: 5, 4.5."""
+    return f"{value:g}"
+
+
+def rounded_samples(samples: int) -> int:
+    """Exact as far as the usual window goes, then rounded down to two leading digits."""
+    if samples <= EXACT_SAMPLES:
+        return samples
+    unit: int = 10 ** (len(str(samples)) - 2)
+    return samples // unit * unit
+
+
+def episode(service: InferenceService, since: str) -> str:
+    """Identity of an episode of drift: the same however often it is computed."""
+    return f"{service.uid[:8]}-{re.sub('[^0-9]', '', since)}"
+
+
+# --- data quality ------------------------------------------------------------------------------------------------
+
+
+def _data_quality(service: InferenceService, finding: Finding, silence: Condition | None) -> Condition:
+    if silence is not None or finding.verdict is None:
+        known = condition_of(service.status, "DataQuality")
+        if silence is not None and silence.reason in ("NoReadyPods", "PodsUnreachable", "WaitingForPods"):
+            return Condition("DataQuality", "Unknown", silence.reason, silence.message)
+        return Condition(
+            "DataQuality",
+            known.get("status", "Unknown"),
+            known.get("reason", "WaitingForPods"),
+            known.get("message", "The pods have not been asked yet."),
+        )
+    expectations = finding.expectations
+    disabled = service.drift.expectations_mode == "disabled"
+    if expectations.state == "failed" and not disabled:
+        return Condition("DataQuality", "False", "ExpectationsFailed", _failed_text(expectations))
+    if finding.verdict.off_constant:
+        columns = ", ".join(finding.verdict.off_constant)[:MAX_MESSAGE]
+        text = f"Constant in the baseline, and not any more: {columns}."
+        return Condition("DataQuality", "False", "OffConstant", text)
+    if disabled:
+        return Condition("DataQuality", "Unknown", "ExpectationsDisabled", "spec.drift.expectations.mode is disabled.")
+    status, reason, text = _EXPECTATIONS.get(expectations.state, _EXPECTATIONS["disabled"])
+    return Condition("DataQuality", status, reason, f"{text}{expectations.message}".strip()[:MAX_MESSAGE])
+
+
+_EXPECTATIONS: Final[Mapping[str, tuple[Status, str, str]]] = {
+    "passed": ("True", "ExpectationsPassed", "The latest rows meet every expectation. "),
+    "pending": ("Unknown", "ExpectationsPending", "No batch of rows has been validated yet. "),
+    "error": ("Unknown", "ExpectationsError", "The expectations could not be applied: "),
+    "disabled": ("Unknown", "NoExpectations", "The artifacts hold no expectations. "),
+}
+
+
+def _failed_text(expectations: Expectations) -> str:
+    listed = ", ".join(expectations.failed) or expectations.message or "no names given"
+    return f"The latest rows fail expectations: {listed}"[:MAX_MESSAGE]
+
+
+# --- times -------------------------------------------------------------------------------------------------------
+
+
+def timestamp(now: dt.datetime) -> str:
+    """RFC 3339 in UTC, to the second."""
+    return now.astimezone(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _stamped(condition: Condition, service: InferenceService, now: dt.datetime) -> dict[str, Any]:
+    past = condition_of(service.status, condition.type)
+    kept = past.get("status") == condition.status and past.get("lastTransitionTime", NEVER) != NEVER
+    frozen = service.paused and condition.type == "Ready" and past
+    return {
+        "type": condition.type,
+        "status": condition.status,
+        "reason": condition.reason,
+        "message": condition.message[:MAX_MESSAGE],
+        # A paused service's Ready speaks of the spec that was last rolled out.
+        "observedGeneration": past.get("observedGeneration", service.generation) if frozen else service.generation,
+        "lastTransitionTime": past["lastTransitionTime"] if kept else timestamp(now),
+    }

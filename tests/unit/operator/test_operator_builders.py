@@ -1,0 +1,396 @@
+"""Golden objects of the builders: the whole dict, so that no field slips in or out."""
+
+import json
+
+import pytest
+import yaml
+
+from aiops_operator import resources
+from aiops_operator.resources import Mount, Scrape
+
+LABELS = {
+    "app": "iris",
+    "app.kubernetes.io/name": "inferenceservice",
+    "app.kubernetes.io/instance": "iris",
+    "app.kubernetes.io/managed-by": "aiops-operator",
+    "aiops-quality.io/inferenceservice": "iris",
+}
+SELECTOR = {"app": "iris", "aiops-quality.io/inferenceservice": "iris"}
+DIGEST = "sha256:" + "ab" * 32
+MOUNT = resources.config_map_mount("iris-model-ababababab", DIGEST)
+AS_NEEDED = Scrape(annotated=True, forced=False)
+
+
+def metadata(name: str = "iris", **more: object) -> dict[str, object]:
+    """Metadata that all children share."""
+    owner = {
+        "apiVersion": "aiops-quality.io/v1alpha1",
+        "kind": "InferenceService",
+        "name": "iris",
+        "uid": "uid-1",
+        "controller": True,
+        "blockOwnerDeletion": False,
+    }
+    return {"name": name, "namespace": "models", "labels": LABELS, "ownerReferences": [owner], **more}
+
+
+def build(service, mount: Mount = MOUNT, image: str = "i:1", scrape: Scrape = AS_NEEDED, stored=None):
+    """A Deployment."""
+    return resources.deployment(service, mount, image, scrape, stored)
+
+
+def test_service(make):
+    """Port 80 to the pods' http port."""
+    assert resources.service(make()) == {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": metadata(),
+        "spec": {
+            "selector": SELECTOR,
+            "ports": [{"name": "http", "port": 80, "targetPort": "http", "protocol": "TCP"}],
+        },
+    }
+
+
+def test_pod_disruption_budget(make):
+    """One pod at a time."""
+    assert resources.pod_disruption_budget(make({"replicas": 2})) == {
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": metadata(),
+        "spec": {"maxUnavailable": 1, "selector": {"matchLabels": SELECTOR}},
+    }
+
+
+def test_service_monitor(make):
+    """The user's labels are added, ours win."""
+    monitoring = {"interval": "7s", "labels": {"release": "prometheus", "app": "mine"}}
+    assert resources.service_monitor(make({"monitoring": monitoring})) == {
+        "apiVersion": "monitoring.coreos.com/v1",
+        "kind": "ServiceMonitor",
+        "metadata": metadata(labels={**LABELS, "release": "prometheus"}),
+        "spec": {
+            "selector": {"matchLabels": SELECTOR},
+            "endpoints": [{"port": "http", "path": "/metrics", "interval": "7s"}],
+        },
+    }
+
+
+def test_runtime_config_map(make):
+    """What the pods read again without a restart, with the cooldown in seconds."""
+    drift = {
+        "zScoreThreshold": 4.5,
+        "features": [{"name": "petal length (cm)", "zScoreThreshold": 4}],
+        "expectations": {"mode": "disabled"},
+        "webhook": {"url": "http://hook", "cooldown": "90s"},
+    }
+    built = resources.runtime_config_map(make({"drift": drift}))
+    assert yaml.safe_load(built["data"].pop("runtime.yaml")) == {
+        "drift": {
+            "zScoreThreshold": 4.5,
+            "features": [{"name": "petal length (cm)", "zScoreThreshold": 4.0}],
+            "expectations": {"mode": "disabled"},
+            "webhook": {"cooldown": 90},
+        }
+    }
+    assert built == {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata("iris-runtime"), "data": {}}
+
+
+def test_model_config_map(make):
+    """An immutable copy of both data and binaryData, named by the digest of the content."""
+    source = {"data": {"manifest.json": "{}"}, "binaryData": {"model.pkl": "AAEC"}}
+    digest = resources.artifacts_of(source).digest
+    assert resources.model_config_map(make(), source) == {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": metadata(f"iris-model-{digest[7:17]}"),
+        "immutable": True,
+        **source,
+    }
+
+
+def test_artifacts_are_digested_by_content():
+    """Text and base64 of the same bytes are the same artifacts; a digest a file is that of its bytes."""
+    as_text, as_base64 = ({"data": {"a": "hi"}}, {"binaryData": {"a": "aGk="}})
+    hi = "sha256:8f434346648f6b96df89dda901c5176b10a6d83961dd3c1ac88b59b2dc327aa4"
+    assert resources.artifacts_of(as_text) == resources.artifacts_of(as_base64)
+    assert resources.artifacts_of(as_text).files == {"a": hi}
+
+
+@pytest.mark.parametrize("other", [{"a": "h", "b": "i"}, {"b": "hi"}, {"a": "hi "}, {}])
+def test_other_artifacts_have_another_digest(other):
+    """Keys count as well as bytes, and bytes do not move from one file to the next unnoticed."""
+    assert resources.artifacts_of({"data": other}).digest != resources.artifacts_of({"data": {"a": "hi"}}).digest
+
+
+def test_deployment(make):
+    """The whole Deployment of the least spec."""
+    service = make()
+    digest = resources.template_hash(service, MOUNT, "i:1")
+    health = {"path": "/health", "port": "http"}
+    template = {
+        "metadata": {
+            "labels": LABELS,
+            "annotations": {
+                "aiops-quality.io/template-hash": digest,
+                "prometheus.io/scrape": "true",
+                "prometheus.io/port": "8000",
+                "prometheus.io/path": "/metrics",
+            },
+        },
+        "spec": {
+            "automountServiceAccountToken": False,
+            "terminationGracePeriodSeconds": 30,
+            "securityContext": {
+                "runAsNonRoot": True,
+                "runAsUser": 65532,
+                "runAsGroup": 65532,
+                "seccompProfile": {"type": "RuntimeDefault"},
+            },
+            "containers": [
+                {
+                    "name": "inference",
+                    "image": "i:1",
+                    "ports": [{"name": "http", "containerPort": 8000, "protocol": "TCP"}],
+                    "env": [
+                        {"name": "MODEL_PATH", "value": "/models/model.pkl"},
+                        {"name": "BASELINE_PATH", "value": "/models/baseline.npy"},
+                        {"name": "EXPECTATIONS_PATH", "value": "/models/expectations.json"},
+                    ],
+                    "resources": {"requests": {"cpu": "50m", "memory": "256Mi"}, "limits": {"memory": "1Gi"}},
+                    "volumeMounts": [
+                        {"name": "artifacts", "mountPath": "/models", "readOnly": True},
+                        {"name": "runtime", "mountPath": "/etc/aiops", "readOnly": True},
+                        {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108  a path in the container
+                    ],
+                    "securityContext": {
+                        "allowPrivilegeEscalation": False,
+                        "readOnlyRootFilesystem": True,
+                        "capabilities": {"drop": ["ALL"]},
+                    },
+                    "startupProbe": {
+                        "httpGet": health,
+                        "periodSeconds": 1,
+                        "timeoutSeconds": 2,
+                        "failureThreshold": 120,
+                    },
+                    "readinessProbe": {
+                        "httpGet": health,
+                        "periodSeconds": 5,
+                        "timeoutSeconds": 3,
+                        "failureThreshold": 2,
+                    },
+                    "livenessProbe": {
+                        "httpGet": {"path": "/livez", "port": "http"},
+                        "periodSeconds": 10,
+                        "timeoutSeconds": 5,
+                        "failureThreshold": 6,
+                    },
+                    "lifecycle": {"preStop": {"sleep": {"seconds": 3}}},
+                }
+            ],
+            "volumes": [
+                {"name": "artifacts", "configMap": {"name": "iris-model-ababababab"}},
+                {"name": "runtime", "configMap": {"name": "iris-runtime"}},
+                {"name": "tmp", "emptyDir": {}},
+            ],
+        },
+    }
+    built = build(service)
+    assert json.loads(built["metadata"]["annotations"].pop("aiops-quality.io/applied-template")) == template
+    assert built == {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": metadata(annotations={}),
+        "spec": {
+            "replicas": 1,
+            "selector": {"matchLabels": SELECTOR},
+            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
+            "progressDeadlineSeconds": 120,
+            "revisionHistoryLimit": 3,
+            "template": template,
+        },
+    }
+
+
+def test_what_the_pod_template_asks_for_reaches_the_pods(make):
+    """Labels and annotations are added, ours win; the rest is passed on; an empty part is left out."""
+    given = {
+        "labels": {"team": "a", "app": "mine"},
+        "annotations": {"example.com/owner": "b"},
+        "nodeSelector": {"disk": "ssd"},
+        "tolerations": [{"key": "gpu", "operator": "Exists"}],
+        "affinity": {"nodeAffinity": {}},
+        "serviceAccountName": "reader",
+        "imagePullSecrets": [{"name": "pull"}],
+        "priorityClassName": "high",
+        "env": [{"name": "LOG_LEVEL", "value": "DEBUG"}, {"name": "MODEL_PATH", "value": "/mine"}],
+    }
+    service = make({"podTemplate": given, "imagePullPolicy": "Never", "resources": {"limits": {"cpu": 1}}})
+    template = build(service)["spec"]["template"]
+    container = template["spec"]["containers"][0]
+    passed_on = (
+        "nodeSelector",
+        "tolerations",
+        "affinity",
+        "serviceAccountName",
+        "imagePullSecrets",
+        "priorityClassName",
+    )
+    assert {name: template["spec"][name] for name in passed_on} == {name: given[name] for name in passed_on}
+    assert template["metadata"]["labels"] == {"team": "a", **LABELS}
+    assert template["metadata"]["annotations"]["example.com/owner"] == "b"
+    assert (container["imagePullPolicy"], container["resources"]) == ("Never", {"limits": {"cpu": 1}})
+    assert {entry["name"]: entry["value"] for entry in container["env"]} == {
+        "MODEL_PATH": "/mine",
+        "BASELINE_PATH": "/models/baseline.npy",
+        "EXPECTATIONS_PATH": "/models/expectations.json",
+        "LOG_LEVEL": "DEBUG",
+    }
+    assert "nodeSelector" not in build(make({"podTemplate": {"nodeSelector": {}}}))["spec"]["template"]["spec"]
+
+
+def test_the_webhook_and_the_digest_reach_the_pods(make):
+    """An address in a Secret is referred to and never read."""
+    webhook = {"urlSecretRef": {"name": "hook", "key": "url"}, "required": True}
+    model = {"artifacts": {"configMap": {"name": "a"}}, "sha256": "ab", "modelFile": "m.joblib"}
+    container = build(make({"model": model, "drift": {"webhook": webhook}}))["spec"]["template"]["spec"]["containers"][
+        0
+    ]
+    assert container["env"] == [
+        {"name": "MODEL_PATH", "value": "/models/m.joblib"},
+        {"name": "BASELINE_PATH", "value": "/models/baseline.npy"},
+        {"name": "EXPECTATIONS_PATH", "value": "/models/expectations.json"},
+        {"name": "MODEL_SHA256", "value": "ab"},
+        {"name": "DRIFT_WEBHOOK", "valueFrom": {"secretKeyRef": {"name": "hook", "key": "url"}}},
+        {"name": "REQUIRE_WEBHOOK", "value": "true"},
+    ]
+    plain = build(make({"drift": {"webhook": {"url": "http://hook"}}}))["spec"]["template"]["spec"]["containers"][0]
+    assert {"name": "DRIFT_WEBHOOK", "value": "http://hook"} in plain["env"]
+
+
+@pytest.mark.parametrize(
+    ("artifacts", "volume", "sub_path"),
+    [
+        (
+            {"persistentVolumeClaim": {"claimName": "c"}},
+            {"persistentVolumeClaim": {"claimName": "c", "readOnly": True}},
+            None,
+        ),
+        (
+            {"persistentVolumeClaim": {"claimName": "c", "path": "iris/v3"}},
+            {"persistentVolumeClaim": {"claimName": "c", "readOnly": True}},
+            "iris/v3",
+        ),
+        ({"image": {"reference": "r/i:1"}}, {"image": {"reference": "r/i:1"}}, None),
+        (
+            {"image": {"reference": "r/i:1", "pullPolicy": "Never"}},
+            {"image": {"reference": "r/i:1", "pullPolicy": "Never"}},
+            None,
+        ),
+    ],
+)
+def test_other_sources_are_mounted_read_only(make, artifacts, volume, sub_path):
+    """A claim with its directory, an image as a volume."""
+    service = make({"model": {"artifacts": artifacts}})
+    source = service.model.source
+    mount = resources.claim_mount(source) if "persistentVolumeClaim" in artifacts else resources.image_mount(source)
+    pod = build(service, mount)["spec"]["template"]["spec"]
+    found = pod["containers"][0]["volumeMounts"][0]
+    assert (pod["volumes"][0], found.get("subPath"), found["readOnly"]) == (
+        {"name": "artifacts", **volume},
+        sub_path,
+        True,
+    )
+
+
+MODEL = {"artifacts": {"configMap": {"name": "a"}}}
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"model": MODEL | {"modelFile": "other.pkl"}},
+        {"model": MODEL | {"baselineFile": "other.npy"}},
+        {"model": MODEL | {"expectationsFile": "other.json"}},
+        {"model": MODEL | {"sha256": "ab"}},
+        {"imagePullPolicy": "Always"},
+        {"resources": {"requests": {"cpu": "1"}}},
+        {"podTemplate": {"labels": {"team": "a"}}},
+        {"drift": {"webhook": {"url": "http://hook"}}},
+        {"drift": {"webhook": {"urlSecretRef": {"name": "s", "key": "k"}}}},
+        {"drift": {"webhook": {"required": True}}},
+    ],
+)
+def test_what_rolls(make, spec):
+    """Each of these makes another template."""
+    assert resources.template_hash(make(spec), MOUNT, "i:1") != resources.template_hash(make(), MOUNT, "i:1")
+
+
+def test_the_artifacts_and_the_image_roll(make):
+    """Other bytes under the same name roll too."""
+    digests = {
+        resources.template_hash(make(), mount, image)
+        for mount in (MOUNT, resources.config_map_mount("iris-model-ababababab", "sha256:other"))
+        for image in ("i:1", "i:2")
+    }
+    assert len(digests) == 4
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"replicas": 7},
+        {"paused": True},
+        {"drift": {"zScoreThreshold": 2}},
+        {"drift": {"minSamples": 500}},
+        {"drift": {"features": [{"name": "a", "zScoreThreshold": 1}]}},
+        {"drift": {"expectations": {"mode": "disabled"}}},
+        {"monitoring": {"interval": "1s", "labels": {"release": "b"}}},
+        {"monitoring": {"mode": "none"}},
+    ],
+)
+def test_what_does_not_roll(make, spec):
+    """None of these makes another template."""
+    assert resources.template_hash(make(spec), MOUNT, "i:1") == resources.template_hash(make(), MOUNT, "i:1")
+
+
+def test_the_cooldown_does_not_roll(make):
+    """Only the webhook's address and whether it is required do."""
+    long, short = ({"drift": {"webhook": {"url": "http://hook", "cooldown": time}}} for time in ("1h", "1s"))
+    assert resources.template_hash(make(long), MOUNT, "i:1") == resources.template_hash(make(short), MOUNT, "i:1")
+
+
+def test_an_upgraded_operator_keeps_the_template_of_the_one_before(make):
+    """Same question, same answer, whatever this operator would have built; until the question changes."""
+    service = make()
+    live = build(service)
+    stored = resources.stored_template(live)
+    old = json.loads(json.dumps(stored.template))
+    old["spec"]["terminationGracePeriodSeconds"] = 99  # as an operator before this one built it
+    kept = build(service, stored=resources.Stored(stored.hash, old))
+    rolled = build(make({"imagePullPolicy": "Always"}), stored=resources.Stored(stored.hash, old))
+    grace = [entry["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] for entry in (live, kept, rolled)]
+    assert grace == [30, 99, 30]
+
+
+@pytest.mark.parametrize(
+    ("scrape", "annotated"),
+    [
+        (Scrape(annotated=False, forced=False), True),
+        (Scrape(annotated=False, forced=True), False),
+        (Scrape(annotated=True, forced=True), True),
+    ],
+)
+def test_pods_roll_for_their_annotations_only_where_they_must(make, scrape, annotated):
+    """A ServiceMonitor kind that comes later rolls nothing; a mode that says so does."""
+    stored = resources.stored_template(build(make()))
+    template = build(make(), scrape=scrape, stored=stored)["spec"]["template"]
+    assert ("prometheus.io/scrape" in template["metadata"]["annotations"]) == annotated
+
+
+@pytest.mark.parametrize("annotation", [None, "", "{", "[]", '{"metadata": {}}', "null"])
+def test_a_deployment_that_remembers_nothing_of_use(annotation):
+    """A broken annotation is as good as none."""
+    annotations = {} if annotation is None else {"aiops-quality.io/applied-template": annotation}
+    assert resources.stored_template({"metadata": {"annotations": annotations}}) is None

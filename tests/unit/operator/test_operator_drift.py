@@ -1,0 +1,407 @@
+"""Merging what pods say: exact for any split over pods and polls; and asking them, over real HTTP."""
+
+import asyncio
+import contextlib
+import datetime as dt
+import json
+import random
+
+import numpy as np
+import pytest
+from aiohttp import web
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aiops_drift import Expectations, Profile, Recorder, State
+from aiops_operator import drift, status
+from aiops_operator.drift import Memory, Pod, PodClient, Poller, Timing
+from aiops_operator.errors import PodError
+from aiops_operator.metrics import Metrics
+from aiops_operator.status import Mounted, Problem
+
+BASELINE = np.random.default_rng(1).normal([5.0, 1.0], [1.0, 0.1], size=(200, 2))
+PROFILE = Profile.from_rows(BASELINE, ["length", "width"])
+OTHER_PROFILE = Profile.from_rows(BASELINE + 100, ["length", "width"])
+MODEL, OTHER_MODEL = "sha256:" + "a" * 64, "sha256:" + "b" * 64
+SETTINGS = drift.Drift()
+
+
+def rows(n, shift=0.0, seed=2):
+    """Rows as in training, the first feature shifted by so many sigma."""
+    return np.random.default_rng(seed).normal([5.0 + shift, 1.0], [1.0, 0.1], size=(n, 2))
+
+
+class FakePod:
+    """A pod's counts, without the pod."""
+
+    def __init__(self, name="p0", *, profile=PROFILE, model=MODEL, newest=True, incarnation=None):
+        self.pod = Pod(name, "10.0.0.1", newest)
+        self.model, self.expectations = model, None
+        self.recorder = Recorder(profile, incarnation or f"incarnation of {name}")
+
+    def receive(self, given_rows, at=1.0):
+        """Record rows."""
+        self.recorder.record(np.asarray(given_rows), at)
+        return self
+
+    def report(self, after=-1):
+        """What `GET /drift` says."""
+        return self.recorder.report(self.model, self.expectations or Expectations(), after)
+
+
+def answers_of(*pods):
+    """One round of answers."""
+    return {pod.pod: pod.report() for pod in pods}
+
+
+def merged(*pods, memory=None):
+    """One round of answers, merged."""
+    return drift.merge(memory or Memory(), answers_of(*pods), SETTINGS)
+
+
+def score(memory):
+    """Score, samples and verdict."""
+    found = memory.finding.verdict
+    return found.score, found.samples, found.drifting
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 3), st.booleans()), min_size=1, max_size=24), st.floats(-8, 8))
+def test_any_split_over_pods_and_polls_gives_the_verdict_of_one_pod(split, shift):
+    """Blocks go to any of four pods, polls come at any time, and some see nothing new."""
+    blocks = [(rows(16, shift, seed=number), float(number)) for number in range(len(split))]
+    alone = FakePod()
+    pods = [FakePod(f"p{number}") for number in range(4)]
+    together = Memory()
+    for (block, at), (pod, polled) in zip(blocks, split, strict=True):
+        alone.receive(block, at)
+        pods[pod].receive(block, at)
+        if polled:
+            together = merged(*pods, memory=together)
+            together = merged(*pods, memory=together)  # a repeated poll adds nothing
+    assert score(merged(*pods, memory=together))[:2] == score(merged(alone))[:2]
+
+
+def test_drift_sets_in_and_clears():
+    """Over both pods, with the feature it comes from."""
+    pods = [FakePod("p0"), FakePod("p1")]
+    memory, verdicts = Memory(), []
+    for number, shift in enumerate([0, 9, 0, 0]):
+        for index, pod in enumerate(pods):
+            pod.receive(rows(160, shift, seed=10 * number + index), float(number))
+        memory = merged(*pods, memory=memory)
+        verdicts.append((memory.finding.verdict.drifting, memory.finding.verdict.feature if shift else ""))
+    assert verdicts == [(False, ""), (True, "length"), (False, ""), (False, "")]
+
+
+def test_changed_thresholds_act_on_the_rows_already_seen():
+    """Both ways, without a poll."""
+    memory = merged(FakePod().receive(rows(256, 3.0)))
+    strict = drift.Drift(thresholds=drift.Drift().thresholds.__class__(z_score=2.0))
+    lowered = drift.judged(memory, strict)
+    assert (memory.finding.verdict.drifting, lowered.finding.verdict.drifting) == (False, True)
+    assert lowered.finding.verdict.threshold == 2.0
+
+
+def test_judging_before_any_answer_says_nothing():
+    """There are no rows to judge."""
+    assert drift.judged(Memory(), SETTINGS) == Memory()
+
+
+def test_a_new_model_begins_anew():
+    """The rows that the one before saw say nothing of it; a drift that was on is not carried over."""
+    before = merged(FakePod("p0").receive(rows(256, 9.0)))
+    after = merged(FakePod("p1", model=OTHER_MODEL).receive(rows(64)), memory=before)
+    assert [score(memory)[1:] for memory in (before, after)] == [(256, True), (64, False)]
+
+
+def test_only_the_newest_templates_profile_counts():
+    """In a rollout the old pods are heard for their model alone, until the new ones are there."""
+    old = [FakePod("p0", newest=False), FakePod("p1", newest=False)]
+    for pod in old:
+        pod.receive(rows(64))
+    before = merged(*old)
+    new = FakePod("p2", profile=OTHER_PROFILE, model=OTHER_MODEL).receive(rows(32) + 100)
+    after = merged(*old, new, memory=before)
+    assert (before.finding.verdict.samples, after.finding.verdict.samples) == (128, 32)
+    assert dict(after.finding.models) == {"p0": MODEL, "p1": MODEL, "p2": OTHER_MODEL}
+
+
+def test_another_image_with_the_same_model_goes_on():
+    """What rolled is not what the rows are compared with."""
+    before = merged(FakePod("p0", newest=False).receive(rows(64)))
+    after = merged(FakePod("p1").receive(rows(64, seed=3)), memory=before)
+    assert after.finding.verdict.samples == 128
+
+
+def test_rounds_without_an_answer_keep_the_verdict_until_they_are_many():
+    """A glitch is no news; silence for six polls is, with the reason."""
+    memory = merged(FakePod().receive(rows(256, 9.0)))
+    silent = {FakePod().pod: PodError("refused")}
+    seen = []
+    for _ in range(6):
+        memory = drift.merge(memory, silent, SETTINGS)
+        seen.append((memory.finding.silent, memory.finding.verdict.drifting))
+    back = merged(FakePod().receive(rows(256, 9.0)), memory=memory)
+    assert seen == [("", True)] * 5 + [("No pod answers: refused", True)]
+    assert (back.finding.silent, back.silent_rounds) == ("", 0)
+
+
+def test_a_pod_that_contradicts_its_profile_is_not_merged():
+    """A tenant's image may say anything; the others go on."""
+    liar = FakePod("p1", profile=Profile.from_rows(BASELINE[:, :1], ["length"]))
+    good = FakePod("p0").receive(rows(64))
+    lie = liar.report()
+    lie = lie.__class__(**{**lie.__dict__, "profile": PROFILE.digest})
+    memory = drift.merge(
+        Memory(), {good.pod: good.report(), Pod("q", "", newest=True): good.report(), liar.pod: lie}, SETTINGS
+    )
+    assert memory.finding.verdict.samples == 64
+
+
+def test_incarnations_that_are_gone_do_not_pile_up():
+    """The cursors of the latest are kept."""
+    memory = Memory()
+    for number in range(drift.MAX_CURSORS + 10):
+        memory = merged(FakePod(incarnation=f"i{number}").receive(rows(16)), memory=memory)
+    assert len(memory.cursors) == drift.MAX_CURSORS
+    assert f"i{drift.MAX_CURSORS + 9}" in memory.cursors
+
+
+@pytest.mark.parametrize(
+    ("states", "expected"),
+    [
+        (["passed", "failed", "error"], Expectations("failed", 10, ("x",), "")),
+        (["passed", "error"], Expectations("error", 10, ("x",), "")),
+        (["pending", "passed"], Expectations("passed", 10, ("x",), "")),
+        (["disabled", "pending"], Expectations("pending", 10, ("x",), "")),
+        (["disabled"], Expectations()),
+        ([], Expectations()),
+    ],
+)
+def test_expectations_merge_to_the_worst(states, expected):
+    """One answer for all pods."""
+    pods = []
+    for number, state in enumerate(states):
+        pods.append(FakePod(f"p{number}"))
+        pods[-1].expectations = Expectations(state, 10, ("x",))
+    assert drift.merged_expectations([pod.report() for pod in pods]) == expected
+
+
+EPISODE = {"episode": "e", "since": "2030-01-01T00:00:00Z"}
+
+
+@pytest.mark.parametrize(
+    ("reason", "block", "drifting"),
+    [
+        ("ScoreAboveThreshold", EPISODE, True),
+        ("NoReadyPods", EPISODE, True),
+        ("ExpectationsFailed", EPISODE, False),
+        ("WithinThresholds", {}, False),
+    ],
+)
+def test_a_takeover_goes_on_with_the_episode_of_the_status(make, reason, block, drifting):
+    """Unless it was Great Expectations' alone, which the pods will say again."""
+    condition = {"type": "DriftDetected", "status": "True", "reason": reason, "message": ""}
+    service = make(status={"conditions": [condition], "drift": block, "model": {"digest": MODEL}})
+    memory = drift.taken_over(service)
+    assert memory.state == State(drifting=drifting)
+    same = merged(FakePod().receive(rows(16)), memory=memory)
+    other = merged(FakePod(model=OTHER_MODEL).receive(rows(16)), memory=memory)
+    assert (same.state.drifting, other.state.drifting) == (drifting, False)
+
+
+# --- over HTTP ---------------------------------------------------------------------------------------------------
+
+
+@contextlib.asynccontextmanager
+async def served(handler, path="/drift"):
+    """A real HTTP server on a free port of loopback; its port."""
+    app = web.Application()
+    app.router.add_get(path, handler)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        yield runner.addresses[0][1]
+    finally:
+        await runner.cleanup()
+
+
+async def until(condition):
+    """Wait for what a server's task brings about."""
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110  the server under test sets no event
+            await asyncio.sleep(0.005)
+
+
+def asked(handler, path="/drift", question=lambda client: client.report("127.0.0.1")):
+    """What a client makes of a server's answer."""
+
+    async def scenario():
+        async with served(handler, path) as port:
+            client = PodClient(port=port)
+            try:
+                return await question(client)
+            finally:
+                await client.close()
+
+    return asyncio.run(scenario())
+
+
+def test_a_report_is_read():
+    """As the pod wrote it, with the number after which blocks are asked for."""
+    pod, queries = FakePod().receive(rows(64)), []
+
+    async def answer(request):
+        queries.append(request.query_string)
+        return web.json_response(pod.report().to_dict())
+
+    async def both(client):
+        return [await client.report("127.0.0.1"), await client.report("127.0.0.1", 2)]
+
+    assert asked(answer, question=both) == [pod.report(), pod.report()]
+    assert queries == ["", "after=2"]
+
+
+@pytest.mark.parametrize(
+    ("response", "message"),
+    [
+        ({"status": 503, "text": "{}"}, "/drift answered 503"),
+        ({"text": "no json"}, "/drift is not understood"),
+        ({"text": "[" * 100_000}, "/drift is not understood"),
+        ({"text": '{"version": 2}'}, "/drift speaks version 2"),
+        ({"body": b"x" * (drift.MAX_REPORT + 1)}, "/drift is larger than"),
+        ({"status": 302, "headers": {"Location": "http://127.0.0.1:1/"}}, "/drift answered 302"),
+    ],
+)
+def test_what_is_no_report_is_an_error_of_the_pod(response, message):
+    """Nothing that a pod says ends the poller."""
+
+    async def answer(_):
+        return web.Response(**response)
+
+    with pytest.raises(PodError, match=message):
+        asked(answer)
+
+
+def test_a_pod_that_does_not_listen_is_an_error_of_the_pod():
+    """Refused at once."""
+
+    async def scenario():
+        client = PodClient(port=1)
+        try:
+            await client.report("127.0.0.1")
+        finally:
+            await client.close()
+
+    with pytest.raises(PodError, match=r"no answer from http://127\.0\.0\.1:1/drift"):
+        asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("code", "document", "expected"),
+    [
+        (
+            503,
+            {"status": "unavailable", "reason": "ModelUnloadable", "message": "bad pickle"},
+            ("ModelUnloadable", True),
+        ),
+        (503, {"status": "unavailable", "reason": "Loading", "message": "…"}, ("Loading", False)),
+        (503, {"status": "unavailable", "reason": "no reason at all!"}, ("PodNotReady", False)),
+        (503, {"status": "unavailable"}, None),
+        (503, [], None),
+        (200, {"status": "ok", "reason": "ModelUnloadable"}, None),
+    ],
+)
+def test_what_a_pod_says_against_itself_is_carried(code, document, expected):
+    """Its reason and message; those that no waiting mends stall the service."""
+
+    async def answer(_):
+        return web.json_response(document, status=code)
+
+    problem = asked(answer, "/health", lambda client: client.problem("127.0.0.1"))
+    assert (problem and (problem.reason, problem.stalled)) == expected
+    assert problem is None or isinstance(problem, Problem)
+
+
+def test_the_poller_asks_for_what_is_new_and_tells_of_what_is_shown(make):
+    """It enqueues the key when the status would change, asks from its cursor on, and notices another process."""
+    pods, queries, causes = [FakePod(incarnation="one").receive(rows(64, 9.0))], [], []
+
+    async def answer(request):
+        queries.append(request.query_string)
+        after = int(request.query.get("after", -1))
+        return web.json_response(pods[-1].report(after).to_dict())
+
+    async def scenario():
+        async with served(answer) as port:
+            told = asyncio.Event()
+
+            def enqueue(key):
+                causes.append(str(key))
+                told.set()
+
+            client, metrics = PodClient(port=port), Metrics()
+            timing = Timing(0.01, lambda: dt.datetime(2030, 1, 1, tzinfo=dt.UTC), random.SystemRandom())
+            poller = Poller(client, enqueue, metrics, timing)
+            service = make()
+            poller.track(service, [Pod("p0", "127.0.0.1", newest=True)], Mounted())
+            await asyncio.wait_for(told.wait(), 10)
+            finding = poller.track(service, [Pod("p0", "127.0.0.1", newest=True)], Mounted())
+            pods.append(FakePod(incarnation="two").receive(rows(16, 9.0)))
+            await until(lambda: metrics.registry.get_sample_value("inferenceservice_drift_samples", LABELS) == 80.0)
+            detected = metrics.registry.get_sample_value("inferenceservice_drift_detected", LABELS)
+            poller.forget(service.key)
+            gone = metrics.registry.get_sample_value("inferenceservice_drift_detected", LABELS)
+            await poller.close()
+            await client.close()
+            return finding, detected, gone
+
+    finding, detected, gone = asyncio.run(scenario())
+    assert (finding.verdict.drifting, finding.verdict.samples, dict(finding.models)) == (True, 64, {"p0": MODEL})
+    assert (detected, gone, set(causes)) == (1.0, None, {"models/iris"})
+    changed = queries.index("after=3")  # the cursor stood at block 3, and the next process has fewer
+    assert queries[0] == ""
+    assert "" in queries[changed:]
+
+
+LABELS = {"namespace": "models", "name": "iris"}
+
+
+def test_a_status_that_already_says_so_is_no_cause(make):
+    """Traffic at rest enqueues nothing."""
+    pod, polls, causes = FakePod().receive(rows(256)), [], []
+    ready = [Pod("p0", "127.0.0.1", newest=True)]
+    when = dt.datetime(2030, 1, 1, tzinfo=dt.UTC)
+
+    async def answer(_):
+        polls.append(1)
+        return web.json_response(pod.report().to_dict())
+
+    async def scenario():
+        async with served(answer) as port:
+            client = PodClient(port=port)
+            poller = Poller(client, causes.append, Metrics(), Timing(0.005, lambda: when, random.SystemRandom()))
+            service = make()
+            poller.track(service, ready, Mounted())
+            await until(lambda: causes)
+            finding = poller.track(service, ready, Mounted())
+            observed = status.Observation(
+                None, ["p0"], Mounted(), None, None, finding, status.Condition("MonitoringReady", "True", "A", "")
+            )
+            poller.written(service.key, status.build(service, observed, when))
+            told, polled = len(causes), len(polls)
+            await until(lambda: len(polls) >= polled + 20)
+            await poller.close()
+            await client.close()
+            return told
+
+    told = asyncio.run(scenario())
+    assert len(causes) == told
+
+
+def test_reports_survive_json():
+    """The document that these tests serve is the one on the wire."""
+    report = FakePod().receive(rows(64)).report()
+    assert report.from_dict(json.loads(json.dumps(report.to_dict()))) == report

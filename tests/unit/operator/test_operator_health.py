@@ -1,0 +1,65 @@
+"""Watch freshness: what is told from what the API server shows and what the watch delivers."""
+
+from aiops_operator.health import Freshness
+from aiops_operator.names import Key
+
+A, B = Key("n", "a"), Key("n", "b")
+
+
+def test_a_watch_that_delivers_lives():
+    """Every version that is shown has been delivered."""
+    freshness = Freshness()
+    freshness.heard(A, "1", 0)
+    freshness.listed({A: "1"}, 20)
+    assert (freshness.lag(1000), freshness.fault(1000)) == (0.0, "")
+
+
+def test_a_version_that_is_never_delivered_means_death():
+    """After 150 s, and not before."""
+    freshness = Freshness()
+    freshness.heard(A, "1", 0)
+    for now in range(20, 220, 20):
+        freshness.listed({A: "2"}, now)
+    assert (freshness.fault(170), freshness.fault(171)) == ("", "the watch has not delivered n/a for 151 s")
+
+
+def test_a_resource_that_is_busy_does_not_look_dead():
+    """The listing is always ahead of the watch, but something comes in between."""
+    freshness = Freshness()
+    for now in range(0, 1000, 20):
+        freshness.listed({A: str(now + 1)}, now)
+        freshness.heard(A, str(now), now + 10)
+    assert freshness.fault(1000) == ""
+
+
+def test_a_new_resource_and_a_deleted_one_are_noticed_too():
+    """A creation or a deletion that is never delivered is as bad as a change."""
+    freshness = Freshness()
+    freshness.heard(B, "1", 0)
+    freshness.listed({A: "1"}, 20)
+    assert freshness.fault(200).startswith("the watch has not delivered n/a, n/b for")
+
+
+def test_an_api_server_that_is_down_fails_nothing():
+    """No time is counted while nothing is known."""
+    freshness = Freshness()
+    freshness.listed({A: "1"}, 0)
+    freshness.unknown()
+    assert freshness.fault(10_000) == ""
+
+
+def test_a_watcher_that_ends_is_missed():
+    """Kopf does not start it again."""
+    freshness = Freshness()
+    freshness.running({"watcher for pods.v1@None", "watcher for services.v1@None"}, 0)
+    freshness.running({"watcher for services.v1@None"}, 160)
+    assert (freshness.fault(140), freshness.fault(161)) == ("", "ended: watcher for pods.v1@None")
+
+
+def test_what_is_gone_is_forgotten():
+    """Nothing is kept of resources that were deleted."""
+    freshness = Freshness()
+    freshness.heard(A, "1", 0)
+    freshness.heard(A, None, 1)
+    freshness.listed({}, 20)
+    assert freshness == Freshness()

@@ -1,0 +1,47 @@
+"""Settings from the environment."""
+
+import pytest
+
+from aiops_operator.errors import SettingsError
+from aiops_operator.settings import Settings
+
+
+def test_an_empty_environment_gives_the_documented_defaults():
+    """A variable that is empty counts as unset."""
+    environ = dict.fromkeys(("INFERENCE_IMAGE", "WATCH_NAMESPACES", "OPERATOR_PORT", "POLL_INTERVAL", "LOG_FORMAT"), "")
+    assert Settings.from_env(environ) == Settings("aiops-quality:latest", (), 8080, 5.0, 60.0, "json", "INFO")
+
+
+def test_every_variable_is_read():
+    """Names are trimmed and said once; choices are taken in any case."""
+    environ = {
+        "INFERENCE_IMAGE": "r/i:1",
+        "WATCH_NAMESPACES": "a, b,,a",
+        "OPERATOR_PORT": "0",
+        "POLL_INTERVAL": "0.5",
+        "RESYNC_INTERVAL": "1",
+        "LOG_FORMAT": "plain",
+        "LOG_LEVEL": "debug",
+    }
+    assert Settings.from_env(environ) == Settings("r/i:1", ("a", "b"), 0, 0.5, 1.0, "plain", "DEBUG")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("OPERATOR_PORT", "65536"),
+        ("OPERATOR_PORT", "-1"),
+        ("OPERATOR_PORT", "http"),
+        ("POLL_INTERVAL", "0"),
+        ("POLL_INTERVAL", "nan"),
+        ("POLL_INTERVAL", "inf"),
+        ("RESYNC_INTERVAL", "-1"),
+        ("RESYNC_INTERVAL", "1m"),
+        ("LOG_FORMAT", "xml"),
+        ("LOG_LEVEL", "LOUD"),
+    ],
+)
+def test_a_value_that_cannot_be_used_is_named(name, value):
+    """The error names the variable and the value."""
+    with pytest.raises(SettingsError, match=f"^{name} must be .*'{value}'"):
+        Settings.from_env({name: value})

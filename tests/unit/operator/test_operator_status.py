@@ -1,0 +1,446 @@
+"""The status: pure, with the clock given."""
+
+import datetime as dt
+import re
+
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+
+from aiops_drift import Expectations
+from aiops_drift.verdict import FeatureScore, Verdict
+from aiops_operator import status
+from aiops_operator.status import Condition, Finding, Mounted, Observation, Problem
+
+MONITORING = Condition("MonitoringReady", "True", "PodsAnnotated", "…")
+LATER = dt.timedelta(hours=1)
+DIGEST = "sha256:" + "3f9a1c2" + "0" * 57
+TYPES = ["Ready", "Available", "Reconciling", "Stalled", "DriftDetected", "DataQuality", "MonitoringReady"]
+
+
+def deployment(wanted=2, updated=2, ready=2, total=None, *, observed=1, generation=1, conditions=()):
+    """A live Deployment."""
+    return {
+        "metadata": {"generation": generation},
+        "spec": {"replicas": wanted},
+        "status": {
+            "observedGeneration": observed,
+            "replicas": updated if total is None else total,
+            "updatedReplicas": updated,
+            "readyReplicas": ready,
+            "availableReplicas": ready,
+            "conditions": list(conditions),
+        },
+    }
+
+
+def said(score=1.0, *, drifting=False, samples=256, threshold=5.0, feature="a", off_constant=(), **more):
+    """A finding with one feature."""
+    reason = "InsufficientSamples" if drifting is None else "ScoreAboveThreshold" if drifting else "WithinThresholds"
+    features = (FeatureScore(feature, score, threshold),)
+    verdict = Verdict(drifting, reason, score, threshold, feature, samples, features, tuple(off_constant))
+    return Finding(**({"polled": True, "verdict": verdict, "models": {"p0": DIGEST, "p1": DIGEST}} | more))
+
+
+def seen(live=None, finding=None, **more):
+    """What was observed of a service with two pods."""
+    live = deployment() if live is None else live
+    defaults = {
+        "deployment": live,
+        "ready_pods": ["p0", "p1"],
+        "mounted": Mounted("iris-model-ababababab", DIGEST),
+        "problem": None,
+        "pod_problem": None,
+        "finding": finding or said(),
+        "monitoring": MONITORING,
+    }
+    return Observation(**(defaults | more))
+
+
+def short(document, *types):
+    """Status and reason of some conditions."""
+    entries = {entry["type"]: (entry["status"], entry["reason"]) for entry in document["conditions"]}
+    return [entries[type_] for type_ in types]
+
+
+def test_a_service_that_is_as_it_should_be(make, now):
+    """The whole status."""
+    stamp = "2030-01-02T03:04:05Z"
+    texts = [
+        ("Ready", "True", "RolledOut", "All 2 pods serve the latest spec."),
+        ("Available", "True", "PodsReady", "http://iris.models.svc:80 is served."),
+        ("Reconciling", "False", "RolledOut", "All 2 pods serve the latest spec."),
+        ("Stalled", "False", "RolledOut", "All 2 pods serve the latest spec."),
+        (
+            "DriftDetected",
+            "False",
+            "WithinThresholds",
+            "The rows of all pods look like the baseline: score 1.0, threshold 5, from a.",
+        ),
+        ("DataQuality", "True", "ExpectationsPassed", "The latest rows meet every expectation."),
+        ("MonitoringReady", "True", "PodsAnnotated", "…"),
+    ]
+    finding = said(expectations=Expectations("passed", 50))
+    assert status.build(make({"replicas": 2}), seen(finding=finding), now) == {
+        "observedGeneration": 3,
+        "conditions": [
+            {
+                "type": type_,
+                "status": value,
+                "reason": reason,
+                "message": message,
+                "observedGeneration": 3,
+                "lastTransitionTime": stamp,
+            }
+            for type_, value, reason, message in texts
+        ],
+        "url": "http://iris.models.svc:80",
+        "replicas": 2,
+        "readyReplicas": 2,
+        "ready": "2/2",
+        "selector": "app=iris,aiops-quality.io/inferenceservice=iris",
+        "model": {
+            "digest": DIGEST,
+            "shortDigest": "3f9a1c2",
+            "artifacts": "iris-model-ababababab",
+            "loaded": "2/2",
+        },
+        "drift": {"score": "1.0", "threshold": "5", "samples": 256, "worstFeature": "a", "detected": False},
+    }
+
+
+@pytest.mark.parametrize(
+    ("live", "more", "expected"),
+    [
+        (
+            deployment(ready=1),
+            {},
+            [("False", "RolloutInProgress"), ("True", "RolloutInProgress"), ("False", "Progressing")],
+        ),
+        (
+            deployment(total=3),
+            {},
+            [("False", "RolloutInProgress"), ("True", "RolloutInProgress"), ("False", "Progressing")],
+        ),
+        (
+            deployment(generation=2),
+            {},
+            [("False", "RolloutInProgress"), ("True", "RolloutInProgress"), ("False", "Progressing")],
+        ),
+        (
+            deployment(ready=1, conditions=[{"type": "Progressing", "reason": "ProgressDeadlineExceeded"}]),
+            {},
+            [
+                ("False", "ProgressDeadlineExceeded"),
+                ("False", "ProgressDeadlineExceeded"),
+                ("True", "ProgressDeadlineExceeded"),
+            ],
+        ),
+        (
+            deployment(ready=1),
+            {"pod_problem": Problem("ImagePullBackOff", "…", stalled=False)},
+            [("False", "ImagePullBackOff"), ("True", "ImagePullBackOff"), ("False", "Progressing")],
+        ),
+        (
+            deployment(ready=1, conditions=[{"type": "Progressing", "reason": "ProgressDeadlineExceeded"}]),
+            {"pod_problem": Problem("ImagePullBackOff", "…", stalled=False)},
+            [("False", "ImagePullBackOff"), ("False", "ImagePullBackOff"), ("True", "ImagePullBackOff")],
+        ),
+        (
+            deployment(ready=1),
+            {"pod_problem": Problem("ModelUnloadable", "…")},
+            [("False", "ModelUnloadable"), ("False", "ModelUnloadable"), ("True", "ModelUnloadable")],
+        ),
+        (
+            deployment(),
+            {"pod_problem": Problem("ModelUnloadable", "…")},
+            [("True", "RolledOut"), ("False", "RolledOut"), ("False", "RolledOut")],
+        ),
+        (
+            deployment(),
+            {"problem": Problem("ArtifactsNotFound", "…")},
+            [("False", "ArtifactsNotFound"), ("False", "ArtifactsNotFound"), ("True", "ArtifactsNotFound")],
+        ),
+        (
+            deployment(),
+            {"problem": Problem("WaitingForGarbageCollection", "…", stalled=False)},
+            [
+                ("False", "WaitingForGarbageCollection"),
+                ("True", "WaitingForGarbageCollection"),
+                ("False", "Progressing"),
+            ],
+        ),
+    ],
+)
+def test_what_keeps_a_service_from_being_ready(make, now, live, more, expected):
+    """Ready, Reconciling and Stalled tell progress from what a person must see to."""
+    document = status.build(make({"replicas": 2}), seen(live, **more), now)
+    assert expected == short(document, "Ready", "Reconciling", "Stalled")
+
+
+def test_ready_and_available_are_two_things(make, now):
+    """While a rollout is stuck the old pods serve."""
+    document = status.build(make({"replicas": 2}), seen(deployment(updated=1, ready=2, total=3)), now)
+    assert short(document, "Ready", "Available") == [("False", "RolloutInProgress"), ("True", "PodsReady")]
+
+
+def test_nothing_wanted_is_ready_and_not_available(make, now):
+    """Zero replicas are what was asked for."""
+    document = status.build(make({"replicas": 0}), seen(deployment(0, 0, 0), ready_pods=[], finding=Finding()), now)
+    expected = [("True", "ScaledToZero"), ("False", "ScaledToZero"), ("Unknown", "NoReadyPods")]
+    assert expected == short(document, "Ready", "Available", "DriftDetected")
+
+
+def test_no_deployment_yet(make, now):
+    """The first status of all."""
+    observed = Observation(None, [], Mounted(), None, None, Finding(), MONITORING)
+    document = status.build(make(), observed, now)
+    assert (short(document, "Ready", "Reconciling"), document["ready"]) == (
+        [("False", "RolloutInProgress"), ("True", "RolloutInProgress")],
+        "0/1",
+    )
+
+
+def test_a_paused_service_keeps_what_ready_said(make, now):
+    """Of the generation it said it of; drift is judged all the same."""
+    before = status.build(make({"replicas": 2}), seen(), now)
+    paused = make({"replicas": 2, "paused": True}, before, generation=4)
+    document = status.build(paused, seen(deployment(ready=1), finding=said(7.4, drifting=True)), now + LATER)
+    ready = status.condition_of(document, "Ready")
+    assert (ready["status"], ready["reason"], ready["observedGeneration"], document["observedGeneration"]) == (
+        "True",
+        "RolledOut",
+        3,
+        4,
+    )
+    assert short(document, "Reconciling", "Stalled", "DriftDetected") == [
+        ("False", "Paused"),
+        ("False", "Paused"),
+        ("True", "ScoreAboveThreshold"),
+    ]
+
+
+def test_the_default_of_the_crd_is_no_transition(make, now):
+    """The epoch stands for never: the first look sets the time even where Unknown stays Unknown."""
+    default = {
+        "type": "DriftDetected",
+        "status": "Unknown",
+        "reason": "WaitingForOperator",
+        "message": "",
+        "lastTransitionTime": "1970-01-01T00:00:00Z",
+    }
+    service = make({"replicas": 0}, {"conditions": [default]})
+    document = status.build(service, seen(deployment(0, 0, 0), ready_pods=[], finding=Finding()), now)
+    assert status.condition_of(document, "DriftDetected")["lastTransitionTime"] == "2030-01-02T03:04:05Z"
+
+
+@pytest.mark.parametrize(
+    ("finding", "drift", "quality"),
+    [
+        (said(samples=12, drifting=None), ("Unknown", "InsufficientSamples"), ("Unknown", "NoExpectations")),
+        (said(7.4, drifting=True), ("True", "ScoreAboveThreshold"), ("Unknown", "NoExpectations")),
+        (
+            said(expectations=Expectations("failed", 50, ("expect_x(a)",))),
+            ("True", "ExpectationsFailed"),
+            ("False", "ExpectationsFailed"),
+        ),
+        (
+            said(samples=0, drifting=None, expectations=Expectations("failed", 50)),
+            ("True", "ExpectationsFailed"),
+            ("False", "ExpectationsFailed"),
+        ),
+        (
+            said(7.4, drifting=True, expectations=Expectations("failed", 50)),
+            ("True", "ScoreAboveThreshold"),
+            ("False", "ExpectationsFailed"),
+        ),
+        (
+            said(expectations=Expectations("pending")),
+            ("False", "WithinThresholds"),
+            ("Unknown", "ExpectationsPending"),
+        ),
+        (
+            said(expectations=Expectations("error", 0, (), "no such column")),
+            ("False", "WithinThresholds"),
+            ("Unknown", "ExpectationsError"),
+        ),
+        (said(off_constant=["b"]), ("False", "WithinThresholds"), ("False", "OffConstant")),
+        (Finding(polled=True), ("Unknown", "WaitingForPods"), ("Unknown", "WaitingForPods")),
+        (Finding(polled=True, silent="refused"), ("Unknown", "PodsUnreachable"), ("Unknown", "PodsUnreachable")),
+        (Finding(), ("Unknown", "WaitingForPods"), ("Unknown", "WaitingForPods")),
+    ],
+)
+def test_drift_and_data_quality(make, now, finding, drift, quality):
+    """Every reason of the two."""
+    document = status.build(make({"replicas": 2}), seen(finding=finding), now)
+    assert short(document, "DriftDetected", "DataQuality") == [drift, quality]
+
+
+def test_too_few_rows_say_how_many_of_how_many(make, now):
+    """And nothing is detected or not."""
+    document = status.build(make({"replicas": 2}), seen(finding=said(samples=12, drifting=None)), now)
+    assert status.condition_of(document, "DriftDetected")["message"] == "12 of 50 rows."
+    assert "detected" not in document["drift"]
+
+
+def test_disabled_expectations_say_nothing_of_drift(make, now):
+    """Even where a pod has not yet read its new settings."""
+    service = make({"replicas": 2, "drift": {"expectations": {"mode": "disabled"}}})
+    document = status.build(service, seen(finding=said(expectations=Expectations("failed", 50))), now)
+    assert short(document, "DriftDetected", "DataQuality") == [
+        ("False", "WithinThresholds"),
+        ("Unknown", "ExpectationsDisabled"),
+    ]
+
+
+def test_an_episode_has_one_identity_and_one_beginning(make, now):
+    """It stays through looks, silence and a takeover, and ends with health."""
+    spec = {"replicas": 2}
+    drifting = seen(finding=said(7.4, drifting=True))
+    first = status.build(make(spec), drifting, now)
+    again = status.build(make(spec, first), drifting, now + LATER)
+    quiet = status.build(make(spec, again), seen(ready_pods=[], finding=Finding()), now + LATER)
+    after = status.build(make(spec, quiet), drifting, now + 2 * LATER)
+    restarted = status.build(make(spec, after), seen(finding=Finding()), now + 3 * LATER)
+    healthy = status.build(make(spec, restarted), seen(finding=said(0.2)), now + 4 * LATER)
+    one = ("uid-1-20300102030405", "2030-01-02T03:04:05Z")
+    shown = [
+        (d["drift"].get("episode"), d["drift"].get("since")) for d in (first, again, quiet, after, restarted, healthy)
+    ]
+    assert shown == [one, one, one, one, one, (None, None)]
+    detected = [d["drift"].get("detected") for d in (first, again, quiet, after, restarted, healthy)]
+    assert detected == [True, True, None, True, True, False]
+
+
+def test_a_takeover_keeps_what_was_found_until_the_pods_have_been_asked(make, now):
+    """The status of the operator before, word for word."""
+    spec = {"replicas": 2}
+    finding = said(7.4, drifting=True, expectations=Expectations("passed"))
+    before = status.build(make(spec), seen(finding=finding), now)
+    assert status.build(make(spec, before), seen(finding=Finding()), now + LATER) == before
+
+
+def test_the_model_is_the_one_that_most_pods_have_loaded(make, now):
+    """And loaded counts those that have loaded the one that is wanted."""
+    other = "sha256:" + "e" * 64
+    service = make({"replicas": 3})
+    finding = said(models={"p0": other, "p1": other, "p2": DIGEST, "gone": DIGEST})
+    document = status.build(service, seen(finding=finding, ready_pods=["p0", "p1", "p2"]), now)
+    assert document["model"] == {
+        "digest": other,
+        "shortDigest": "eeeeeee",
+        "artifacts": "iris-model-ababababab",
+        "loaded": "1/3",
+    }
+
+
+def test_features_near_their_threshold_are_listed(make, now):
+    """The far ones are noise; each is compared with its own threshold."""
+    features = (FeatureScore("b", 2.4, 5.0), FeatureScore("a", 2.6, 5.0), FeatureScore("c", 0.8, 1.0))
+    verdict = Verdict(
+        drifting=False,
+        reason="WithinThresholds",
+        score=4.0,
+        threshold=5.0,
+        feature="c",
+        samples=256,
+        features=features,
+        off_constant=(),
+    )
+    document = status.build(make({"replicas": 2}), seen(finding=said(verdict=verdict)), now)
+    assert document["drift"]["features"] == [
+        {"name": "a", "score": "2.6", "threshold": "5"},
+        {"name": "c", "score": "0.8", "threshold": "1"},
+    ]
+
+
+CONDITIONS = st.sampled_from(["True", "False", "Unknown"])
+SCORES = st.floats(0, 20)
+FINDINGS = st.one_of(
+    st.builds(Finding, polled=st.booleans()),
+    st.builds(
+        lambda score, drifting, samples: said(score, drifting=drifting, samples=samples),
+        SCORES,
+        st.sampled_from([True, False, None]),
+        st.integers(0, 10_000),
+    ),
+)
+LIVES = st.builds(
+    deployment, st.integers(0, 3), st.integers(0, 3), st.integers(0, 3), st.integers(0, 4), observed=st.integers(0, 2)
+)
+PROBLEMS = st.none() | st.builds(Problem, st.just("Something"), st.text(max_size=2000), stalled=st.booleans())
+LOOKS = st.builds(
+    seen,
+    LIVES,
+    FINDINGS,
+    problem=PROBLEMS,
+    pod_problem=PROBLEMS,
+    ready_pods=st.lists(st.sampled_from(["p0", "p1"]), unique=True),
+)
+relaxed = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@relaxed
+@given(LOOKS, LOOKS, st.booleans())
+def test_a_second_look_at_the_same_changes_nothing(make, now, past, look, paused):
+    """Whatever was seen before and is seen now: once written, the status stays as it is."""
+    spec = {"replicas": 2, "paused": paused}
+    before = status.build(make(spec), past, now)
+    once = status.build(make(spec, before), look, now + LATER)
+    assert status.build(make(spec, once), look, now + 2 * LATER) == once
+
+
+@relaxed
+@given(LOOKS, LOOKS)
+def test_times_move_with_the_status_alone(make, now, past, look):
+    """A condition's time is that of its last flip."""
+    before = status.build(make({"replicas": 2}), past, now)
+    after = status.build(make({"replicas": 2}, before), look, now + LATER)
+    for old, new in zip(before["conditions"], after["conditions"], strict=True):
+        flipped = old["status"] != new["status"]
+        assert (new["lastTransitionTime"] != old["lastTransitionTime"]) == flipped
+
+
+@relaxed
+@given(LOOKS)
+def test_conditions_are_as_the_crd_and_kstatus_want_them(make, now, look):
+    """All seven, well-formed, of this generation, and never Ready while Reconciling or Stalled."""
+    document = status.build(make({"replicas": 2}), look, now)
+    values = {entry["type"]: entry["status"] for entry in document["conditions"]}
+    assert list(values) == TYPES
+    assert {entry["observedGeneration"] for entry in document["conditions"]} == {3}
+    assert all(re.fullmatch(r"[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?", c["reason"]) for c in document["conditions"])
+    assert all(len(entry["message"]) <= 1024 for entry in document["conditions"])
+    assert not (values["Ready"] == "True" and "True" in (values["Reconciling"], values["Stalled"]))
+    assert not (values["Reconciling"] == values["Stalled"] == "True")
+    assert values["Ready"] != "False" or "True" in (values["Reconciling"], values["Stalled"])
+
+
+@given(st.none() | SCORES.map("{:.1f}".format), SCORES, st.floats(0.1, 15))
+def test_a_shown_score_is_never_far_from_the_score(shown, score, threshold):
+    """By less than a tenth near the threshold, by less than a half far below it."""
+    shown_now = status.damped(shown, score, threshold)
+    step = 0.1 if score >= 0.5 * threshold else 0.5
+    assert abs(float(shown_now) - score) < step + 1e-9
+
+
+@given(SCORES, st.floats(-0.04, 0.04), st.floats(0.1, 15))
+def test_a_score_at_rest_is_shown_as_it_was(score, noise, threshold):
+    """What moves by less than a step writes nothing."""
+    assume(score + noise >= 0)
+    shown = status.damped(None, score, threshold)
+    assert status.damped(shown, score + noise, threshold) == shown
+
+
+@given(st.integers(0, 10**6))
+def test_shown_samples_are_close_below(samples):
+    """Exact up to the usual window, then within a tenth."""
+    shown = status.rounded_samples(samples)
+    assert shown <= samples < max(shown * 1.1 + 1, shown + 1)
+    assert samples > 256 or shown == samples
+
+
+@pytest.mark.parametrize("reason", ["", "no spaces", "x" * 2000, "é", "-A", 7, None, ["a"]])
+def test_a_reason_that_the_crd_refuses_is_not_taken_from_a_pod(reason):
+    """What a pod says is not to be trusted with the form."""
+    assert status.reason_or(reason, "PodNotReady") == "PodNotReady"
