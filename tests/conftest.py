@@ -1,6 +1,17 @@
 """What holds for every test."""
 
+import os
+
+import hypothesis
 import pytest
+
+hypothesis.settings.register_profile(
+    "aiops",
+    deadline=None,  # time is measured in benchmarks; a machine may be busy
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+    derandomize=bool(os.environ.get("CI")),  # where it decides on a change it asks the same questions each time
+)
+hypothesis.settings.load_profile("aiops")
 
 
 def pytest_sessionfinish(session, exitstatus):
