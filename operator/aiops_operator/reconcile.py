@@ -154,7 +154,7 @@ class Reconciler:
         return World(
             service=service,
             children={key: child for key, child in zip(wanted, children, strict=True) if child is not None},
-            copies=sorted(copies, key=lambda entry: str(entry["metadata"]["creationTimestamp"]), reverse=True),
+            copies=sorted(copies, key=_age, reverse=True),
             pods=pods,
             artifacts=artifacts,
         )
@@ -299,8 +299,9 @@ class Reconciler:
             await self._cluster.apply_status(*service.key, document)
             await self._announce(body, service.status, document, now)
         self._poller.written(service.key, document)
-        settled = status.condition_of(document, "Ready")["status"] == "True" or service.paused
-        return Done() if settled else Done(again_after=WAITING)
+        # Watches tell of everything but of references, of garbage that goes, and of what a running pod says of itself.
+        blind = problem is not None or any(_is_running(pod) for pod in waiting)
+        return Done(again_after=WAITING) if blind and not service.paused else Done()
 
     async def _pod_problem(self, pods: Sequence[dict[str, Any]]) -> Problem | None:
         """Why the first of these pods is not ready; a few are asked, for they mostly fail alike."""
@@ -399,27 +400,16 @@ def mounted_of(world: World) -> Mounted:
 
 
 def superfluous_copies(world: World) -> list[dict[str, Any]]:
-    """Copies of artifacts to delete: all but the wanted one, those that live pods mount, and the newest, two in all."""
+    """Copies of artifacts to delete: neither wanted, nor the newest of the others, nor mounted by a live pod."""
     if isinstance(world.artifacts, Problem):
         return []
-    mounting = [
-        world.artifacts.mount.volume,
-        *(volume for pod in world.pods for volume in pod["spec"].get("volumes", ())),
-    ]
+    mounting = [volume for pod in world.pods for volume in pod["spec"].get("volumes", ())]
     if world.deployment is not None:
         mounting += world.deployment["spec"]["template"]["spec"].get("volumes", ())
-    kept = {volume["configMap"].get("name") for volume in mounting if "configMap" in volume}
-    kept = {copy["metadata"]["name"] for copy in world.copies} & kept
-    wanted_is_new = world.artifacts.copy is not None
-    superfluous = []
-    for copy in world.copies:  # newest first
-        if copy["metadata"]["name"] in kept:
-            continue
-        if len(kept) + wanted_is_new < KEPT_COPIES:
-            kept.add(copy["metadata"]["name"])
-        else:
-            superfluous.append(copy)
-    return superfluous
+    mounted = {volume["configMap"].get("name") for volume in mounting if "configMap" in volume}
+    wanted = world.artifacts.mount.display
+    others = [copy for copy in world.copies if copy["metadata"]["name"] != wanted]  # newest first
+    return [copy for copy in others[KEPT_COPIES - 1 :] if copy["metadata"]["name"] not in mounted]
 
 
 def announcements(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterable[tuple[str, str, str]]:
@@ -549,6 +539,12 @@ def _template_hash(deployment: Mapping[str, Any] | None) -> str | None:
 def _pod_hash(pod: Mapping[str, Any]) -> str | None:
     annotations: Mapping[str, str] = pod["metadata"].get("annotations") or {}
     return annotations.get(names.ANNOTATION_TEMPLATE_HASH)
+
+
+def _age(copy: Mapping[str, Any]) -> tuple[str, int]:
+    """Orders copies by their making; those of one second by their version, which is their first for good."""
+    version = str(copy["metadata"]["resourceVersion"])
+    return copy["metadata"]["creationTimestamp"], int(version) if version.isdecimal() else 0
 
 
 def _version(config_map: Mapping[str, Any]) -> tuple[str, str]:

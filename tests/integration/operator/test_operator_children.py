@@ -1,5 +1,6 @@
 """What a running operator makes of InferenceServices."""
 
+import logging
 import time
 
 import pytest
@@ -14,13 +15,12 @@ def template(deployment):
     return deployment["spec"]["template"]
 
 
-def test_a_deployment_is_there_within_a_second(api, record_property):
-    """Of the apply; the bound here is generous, the time is recorded."""
+def test_a_deployment_is_there_within_a_second(api):
+    """Of the apply; the bound here is generous, the time is in the log (`--log-cli-level=INFO`)."""
     started = time.monotonic()
     api.serve()
     until(lambda: api.get("Deployment", "iris"), seconds=10)
-    record_property("seconds", round(time.monotonic() - started, 3))
-    assert time.monotonic() - started < 10
+    logging.getLogger(__name__).info("Deployment after %.3f s", time.monotonic() - started)
 
 
 def test_all_children_are_labelled_and_owned(api):

@@ -88,6 +88,7 @@ def test_changed_artifacts_roll_onto_a_new_copy_and_two_are_kept(api):
         api.artifacts(files={**FILES, "model.pkl": f"model {number}".encode()})
         until(lambda: mounted(api) not in seen)
         seen.append(mounted(api))
+    api.run_pods(["127.0.0.1"])  # the pods of earlier revisions, which never became ready, go now
     until(lambda: copies(api), lambda found: found == sorted(seen[-2:]))
     copy = api.get("ConfigMap", seen[-1])
     assert (copy["immutable"], set(copy["binaryData"])) == (True, set(FILES))

@@ -131,8 +131,8 @@ def pod_with(copy_name):
         ("21", True, [], "1"),
         ("21", False, [], ""),
         ("321", False, [], "1"),
-        ("4321", False, ["iris-model-1111111111"], "32"),
-        ("4321", True, ["iris-model-1111111111", "iris-model-2222222222"], "43"),
+        ("4321", False, ["iris-model-1111111111"], "2"),
+        ("4321", True, ["iris-model-1111111111", "iris-model-2222222222"], "3"),
     ],
 )
 def test_two_copies_are_kept_and_those_that_pods_mount(make, copies, new, mounted, deleted):
