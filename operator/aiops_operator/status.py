@@ -353,7 +353,7 @@ def _drift(
 
 
 def _drift_condition(shown: Mapping[str, Any], verdict: Verdict, drift: Drift, expectations: Expectations) -> Condition:
-    score = f"score {shown['score']}, threshold {shown['threshold']}"
+    score = f"score {shown.get('score', 'unknown')}, threshold {shown['threshold']}"
     worst = f", from {shown['worstFeature']}" if shown.get("worstFeature") else ""
     if verdict.drifting:
         text = f"The rows of all pods have drifted from the baseline: {score}{worst}."
@@ -370,11 +370,11 @@ def _drift_condition(shown: Mapping[str, Any], verdict: Verdict, drift: Drift, e
 def _scores(shown: Mapping[str, Any], verdict: Verdict) -> dict[str, Any]:
     threshold = number(verdict.threshold)
     same_scale = shown.get("threshold") == threshold
-    drift: dict[str, Any] = {
-        "score": damped(shown.get("score") if same_scale else None, verdict.score, verdict.threshold),
-        "threshold": threshold,
-        "samples": rounded_samples(verdict.samples),
-    }
+    drift: dict[str, Any] = {"threshold": threshold, "samples": rounded_samples(verdict.samples)}
+    if verdict.samples:
+        drift["score"] = damped(shown.get("score") if same_scale else None, verdict.score, verdict.threshold)
+    elif verdict.drifting and "score" in shown:
+        drift["score"] = shown["score"]  # an episode that was taken over, before the first row of the new operator
     worst = _worst_feature(shown.get("worstFeature"), verdict)
     if worst:
         drift["worstFeature"] = worst

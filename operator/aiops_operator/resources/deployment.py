@@ -31,8 +31,9 @@ GRACE_PERIOD: Final = 30
 DRAIN_SECONDS: Final = 3
 REVISIONS: Final = 3
 HASH_DIGITS: Final = 16
+# The server takes some 180 MiB and the process that checks expectations some 200 MiB, with an iris model.
 DEFAULT_RESOURCES: Final = {
-    "requests": {"cpu": "50m", "memory": "256Mi"},
+    "requests": {"cpu": "50m", "memory": "448Mi"},
     "limits": {"memory": "1Gi"},
 }
 SCRAPE_ANNOTATIONS: Final = {
@@ -218,6 +219,7 @@ def _container(service: InferenceService, mount: Mount, image: str) -> dict[str,
 def _environment(service: InferenceService) -> list[dict[str, Any]]:
     model, webhook = service.model, service.drift.webhook
     own: list[dict[str, Any]] = [
+        {"name": "SERVICE_NAME", "value": service.key.name},
         {"name": "MODEL_PATH", "value": f"{MODELS_DIRECTORY}/{model.model_file}"},
         {"name": "BASELINE_PATH", "value": f"{MODELS_DIRECTORY}/{model.baseline_file}"},
         {"name": "EXPECTATIONS_PATH", "value": f"{MODELS_DIRECTORY}/{model.expectations_file}"},

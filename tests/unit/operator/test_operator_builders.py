@@ -153,11 +153,12 @@ def test_deployment(make):
                     "image": "i:1",
                     "ports": [{"name": "http", "containerPort": 8000, "protocol": "TCP"}],
                     "env": [
+                        {"name": "SERVICE_NAME", "value": "iris"},
                         {"name": "MODEL_PATH", "value": "/models/model.pkl"},
                         {"name": "BASELINE_PATH", "value": "/models/baseline.npy"},
                         {"name": "EXPECTATIONS_PATH", "value": "/models/expectations.json"},
                     ],
-                    "resources": {"requests": {"cpu": "50m", "memory": "256Mi"}, "limits": {"memory": "1Gi"}},
+                    "resources": {"requests": {"cpu": "50m", "memory": "448Mi"}, "limits": {"memory": "1Gi"}},
                     "volumeMounts": [
                         {"name": "artifacts", "mountPath": "/models", "readOnly": True},
                         {"name": "runtime", "mountPath": "/etc/aiops", "readOnly": True},
@@ -242,6 +243,7 @@ def test_what_the_pod_template_asks_for_reaches_the_pods(make):
     assert template["metadata"]["annotations"]["example.com/owner"] == "b"
     assert (container["imagePullPolicy"], container["resources"]) == ("Never", {"limits": {"cpu": 1}})
     assert {entry["name"]: entry["value"] for entry in container["env"]} == {
+        "SERVICE_NAME": "iris",
         "MODEL_PATH": "/mine",
         "BASELINE_PATH": "/models/baseline.npy",
         "EXPECTATIONS_PATH": "/models/expectations.json",
@@ -258,6 +260,7 @@ def test_the_webhook_and_the_digest_reach_the_pods(make):
         0
     ]
     assert container["env"] == [
+        {"name": "SERVICE_NAME", "value": "iris"},
         {"name": "MODEL_PATH", "value": "/models/m.joblib"},
         {"name": "BASELINE_PATH", "value": "/models/baseline.npy"},
         {"name": "EXPECTATIONS_PATH", "value": "/models/expectations.json"},

@@ -444,3 +444,10 @@ def test_shown_samples_are_close_below(samples):
 def test_a_reason_that_the_crd_refuses_is_not_taken_from_a_pod(reason):
     """What a pod says is not to be trusted with the form."""
     assert status.reason_or(reason, "PodNotReady") == "PodNotReady"
+
+
+def test_a_service_that_nobody_has_called_has_no_score(make, now):
+    """Nothing is shown where nothing was measured."""
+    document = status.build(make({}), seen(finding=said(0.0, drifting=None, samples=0, feature="")), now)
+
+    assert {"threshold": "5", "samples": 0} == document["drift"]
