@@ -182,8 +182,7 @@ def run(demo: Demo) -> None:
         LocalClusterError: the cluster or an image could not be made.
     """
     with demo.phase("Train a model on iris"):
-        artifacts = ROOT / "helm" / "model_artifacts"
-        if train(["--output", str(artifacts)]) != 0:
+        if train(["--output", "helm/model_artifacts"]) != 0:
             message = "training failed; its error is above"
             raise DemoError(message)
     with demo.phase("Build both images from their Dockerfiles"):
@@ -276,6 +275,7 @@ def main() -> int:
     )
     chosen = options.parse_args()
     signal.signal(signal.SIGTERM, _stop)
+    os.chdir(ROOT)
     demo = Demo(open_cluster(chosen.cluster))
     try:
         (down if chosen.down else run)(demo)
