@@ -21,7 +21,7 @@ from aiops_operator import names
 from aiops_operator.api import Drift, InferenceService
 
 SCORE_STEP: Final = 0.1  # a shown score moves only by this much or more
-QUIET_STEP: Final = 0.5  # the same, for scores that are far from their threshold
+QUIET_STEP: Final = 0.2  # the same, for scores that are far from their threshold
 NEAR: Final = 0.5  # part of the threshold from which a score is no longer far from it
 MAX_FEATURES: Final = 16
 MAX_MESSAGE: Final = 1024
