@@ -14,6 +14,21 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("aiops")
 
 
+MEASURED = pytest.StashKey()
+
+
+@pytest.fixture
+def measured(request):
+    """Figures by name, shown after the run: seen, not judged."""
+    return request.config.stash.setdefault(MEASURED, {})
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    """Show what was measured."""
+    for name, value in config.stash.get(MEASURED, {}).items():
+        terminalreporter.write_line(f"measured: {name}: {value}")
+
+
 def pytest_sessionfinish(session, exitstatus):
     """A skipped test is a check that was not made: the run fails with it."""
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")

@@ -1,6 +1,7 @@
 """A cluster of the tests' own with our two images and the chart's operator; taken down at the end."""
 
 import json
+import os
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -106,8 +107,8 @@ class Namespace:
 
 @pytest.fixture(scope="session")
 def world() -> Iterator[World]:
-    """The cluster with the operator installed by the chart, watching all namespaces."""
-    cluster = open_cluster("local", f"{default_instance().name}-e2e")
+    """The cluster (of CLUSTER's kind) with the operator installed by the chart, watching all namespaces."""
+    cluster = open_cluster(os.environ.get("CLUSTER", "local"), f"{default_instance().name}-e2e")
     cluster.down()  # what an earlier run that was killed may have left
     try:
         inference, operator = (
@@ -121,6 +122,9 @@ def world() -> Iterator[World]:
         made = World(cluster, cluster.load(inference), cluster.load(operator))
         install(made)
         yield made
+        # A cluster that is not ours to remove is left as it was found, but for the CRD, which Helm never removes.
+        made.run("helm", f"--namespace={made.operator_namespace}", "uninstall", "aiops", "--wait", "--timeout=60s")
+        made.run("kubectl", "delete", "namespace", made.operator_namespace, "--wait=false")
     finally:
         cluster.down()
 
