@@ -86,7 +86,7 @@ test-e2e: env ## Tests on real pods of our images
 
 .PHONY: test
 test: lint ## Everything: lint, unit, integration and e2e tests
-	@$(RUN) pytest tests
+	@$(RUN) pytest tests/unit tests/integration tests/e2e
 
 .PHONY: clean
 clean: ## Remove what builds and tests left in the tree (not the cache)

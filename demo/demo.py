@@ -125,6 +125,23 @@ class Demo:
             message = f"{condition} did not become {status} within {seconds} s; the conditions are\n{seen}"
             raise DemoError(message) from error
 
+    def wait_for_all_rows(self) -> None:
+        """Wait until the operator has seen all that was sent: drift shows before the last row has arrived.
+
+        Raises:
+            DemoError: the score did not come above its threshold in time.
+        """
+        deadline = time.monotonic() + SECONDS_TO_VERDICT
+        path = "jsonpath={.status.drift.score} {.status.drift.threshold}"
+        while True:
+            score, threshold = self.kubectl("get", "inferenceservice", RELEASE, "--output", path).split()
+            if float(score) > float(threshold):
+                return
+            if time.monotonic() > deadline:
+                message = f"DRIFT is True, but the score is {score} and its threshold {threshold}"
+                raise DemoError(message)
+            time.sleep(0.5)
+
     def show(self) -> str:
         """Print `kubectl get inferenceservices` as it is, and return it."""
         table = self.kubectl("get", "inferenceservices")
@@ -225,6 +242,8 @@ def _watch(demo: Demo) -> None:
         with demo.phase(title):
             demo.send(sample(factor))
             demo.wait("DriftDetected", drift, SECONDS_TO_VERDICT)
+            if drift == "True":
+                demo.wait_for_all_rows()
             tables.append(demo.show())
     if SENSOR not in tables[1]:
         message = f"DRIFT is True, but FEATURE does not name {SENSOR!r}"
@@ -232,12 +251,13 @@ def _watch(demo: Demo) -> None:
 
 
 def _next(demo: Demo) -> None:
-    kubectl = f"{demo.cluster.tool('kubectl')} -n {NAMESPACE}"
+    kubectl = demo.cluster.tool("kubectl").parent
+    folder = f"~/{kubectl.relative_to(Path.home())}" if kubectl.is_relative_to(Path.home()) else str(kubectl)
     print(f"""Look around:
-  export KUBECONFIG={demo.cluster.kubeconfig}
-  {kubectl} get inferenceservices,pods,events
-  {kubectl} describe inferenceservice {RELEASE}
-  {kubectl} port-forward svc/{RELEASE} 8000:80
+  export KUBECONFIG={demo.cluster.kubeconfig} PATH={folder}:$PATH
+  kubectl -n {NAMESPACE} get inferenceservices,pods,events
+  kubectl -n {NAMESPACE} describe inferenceservice {RELEASE}
+  kubectl -n {NAMESPACE} port-forward svc/{RELEASE} 8000:80
   curl -s localhost:8000/predict -d '{{"inputs": [[5.1,3.5,1.4,0.2],[6.5,3.0,5.5,1.8]]}}'
 Done looking: make demo-down""")
 
