@@ -46,6 +46,17 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
 {{- end }}
 
+{{/*
+Reference of the operator's image: what operatorImage leaves empty is that of the inference image, whose repository gets
+the suffix -operator. A digest is of one image only and not taken over.
+*/}}
+{{- define "aiops.operatorImage" -}}
+{{- $repository := .Values.operatorImage.repository | default (printf "%s-operator" .Values.image.repository) -}}
+{{- $inferenceTag := hasPrefix "sha256:" (toString .Values.image.tag) | ternary "" .Values.image.tag -}}
+{{- $tag := eq (toString .Values.operatorImage.tag) "" | ternary $inferenceTag .Values.operatorImage.tag -}}
+{{ include "aiops.imageReference" (dict "image" (dict "repository" $repository "tag" $tag) "root" .) }}
+{{- end }}
+
 {{/* Name of a service: (dict "service" <entry> "root" .) */}}
 {{- define "aiops.serviceName" -}}
 {{ .service.name | default .root.Release.Name }}

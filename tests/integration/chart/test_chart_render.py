@@ -74,7 +74,7 @@ def test_the_image_goes_to_the_operator(default) -> None:
     """image.* is what the operator gives to services that name no image; operatorImage.* is what it runs."""
     container = default["Deployment", "models", "aiops-quality-operator"]["spec"]["template"]["spec"]["containers"][0]
 
-    assert container["image"] == "aiops-quality-operator:0.1.0"
+    assert container["image"] == "ghcr.io/your-org/aiops-quality-operator:1.2.3"
     assert {entry["name"]: entry["value"] for entry in container["env"]} == {
         "INFERENCE_IMAGE": "ghcr.io/your-org/aiops-quality:1.2.3",
         "WATCH_NAMESPACES": "",
@@ -93,6 +93,14 @@ def test_an_image_can_be_a_digest(helm, chart) -> None:
     template = objects["Deployment", "models", "aiops-quality-operator"]["spec"]["template"]
 
     assert template["spec"]["containers"][0]["image"] == f"aiops-quality-operator@{digest}"
+
+
+def test_an_operator_does_not_take_over_a_digest(helm, chart) -> None:
+    """The digest of the inference image is not that of the operator's."""
+    objects = rendered(helm, chart, "--set", f"image.tag=sha256:{'0f' * 32}")
+    template = objects["Deployment", "models", "aiops-quality-operator"]["spec"]["template"]
+
+    assert template["spec"]["containers"][0]["image"] == "aiops-quality-operator:0.1.0"
 
 
 @pytest.mark.parametrize("flag", ["--set", "--set-string", "--set-json"])
