@@ -109,6 +109,17 @@ class Demo:
             *(argument for setting in settings for argument in ("--set", setting)),
         )
 
+    def wait_for_rollout(self, image: str) -> None:
+        """Wait until all pods run this image: after an upgrade the service is Ready with the old one for a moment.
+
+        Raises:
+            DemoError: they did not in time.
+        """
+        path = "jsonpath={.spec.template.spec.containers[0].image}"
+        timeout = f"--timeout={SECONDS_TO_READY}s"
+        self.kubectl("wait", f"--for={path}={image}", f"deployment/{RELEASE}", timeout)
+        self.kubectl("rollout", "status", f"deployment/{RELEASE}", timeout)
+
     def wait(self, condition: str, status: str, seconds: int) -> None:
         """Wait until a condition of the service has a status.
 
@@ -216,6 +227,7 @@ def run(demo: Demo) -> None:
     with demo.phase("helm install: the operator, and one InferenceService with two replicas"):
         demo.install(tags)
     with demo.phase("Wait until both pods serve the model"):
+        demo.wait_for_rollout(tags["image"])
         demo.wait("Ready", "True", SECONDS_TO_READY)
         demo.show()
     _watch(demo)
@@ -251,10 +263,8 @@ def _watch(demo: Demo) -> None:
 
 
 def _next(demo: Demo) -> None:
-    kubectl = demo.cluster.tool("kubectl").parent
-    folder = f"~/{kubectl.relative_to(Path.home())}" if kubectl.is_relative_to(Path.home()) else str(kubectl)
     print(f"""Look around:
-  export KUBECONFIG={demo.cluster.kubeconfig} PATH={folder}:$PATH
+  eval "$(.venv/bin/python -m aiops_localcluster env --cluster {demo.cluster.kind})"   # kubectl, helm, this cluster
   kubectl -n {NAMESPACE} get inferenceservices,pods,events
   kubectl -n {NAMESPACE} describe inferenceservice {RELEASE}
   kubectl -n {NAMESPACE} port-forward svc/{RELEASE} 8000:80

@@ -2,10 +2,10 @@
 
 from aiops_drift.counts import Block, Counts
 from aiops_drift.errors import DriftError, ProfileError, WireError
-from aiops_drift.ledger import Cursor, advance
+from aiops_drift.ledger import Cursor, advance, in_order
 from aiops_drift.profile import Profile, request_scores
 from aiops_drift.recorder import Recorder
-from aiops_drift.verdict import FeatureScore, State, Thresholds, Verdict, observe, verdict
+from aiops_drift.verdict import FeatureScore, State, Thresholds, Verdict, observe, reconsider, verdict
 from aiops_drift.wire import Expectations, Report
 
 __all__ = [
@@ -24,7 +24,9 @@ __all__ = [
     "Verdict",
     "WireError",
     "advance",
+    "in_order",
     "observe",
+    "reconsider",
     "request_scores",
     "verdict",
 ]

@@ -86,7 +86,7 @@ class Block:
 
     Attributes:
         number: 0, 1, … within the pod's incarnation.
-        closed: seconds since the epoch, by the pod's clock; orders the blocks of several pods.
+        closed: seconds since the epoch, by the pod's clock; its age orders it among the blocks of other pods.
         counts: of its rows, without bins.
     """
 

@@ -1,5 +1,6 @@
-"""The operator's side of one pod: which blocks are new since the last poll, each exactly once."""
+"""The operator's side: which blocks of each pod are new since the last poll, each exactly once, in order of closing."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from aiops_drift.counts import Block, Counts
@@ -32,3 +33,16 @@ def advance(cursor: Cursor | None, report: Report) -> tuple[Cursor, tuple[Block,
     if not fresh or missed.n <= 0:
         return (now, fresh) if fresh else (cursor, ())
     return now, (Block(fresh[0].number - 1, fresh[0].closed, missed), *fresh)
+
+
+def in_order(read: Iterable[tuple[Report, Iterable[Block]]]) -> list[Block]:
+    """The new blocks of all pods, oldest first.
+
+    A block's age is by the clock of its own pod, so that clocks which disagree do not put one pod's rows after another's.
+    """
+    aged = [
+        (report.now - block.closed, report.incarnation, block.number, block)
+        for report, blocks in read
+        for block in blocks
+    ]
+    return [block for *_, block in sorted(aged, key=lambda entry: (-entry[0], *entry[1:3]))]

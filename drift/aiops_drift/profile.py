@@ -17,7 +17,7 @@ Rows = npt.NDArray[np.float64]
 
 PROFILE_VERSION: Final = 1
 BINS: Final = 10
-MAX_FEATURES: Final = 4096
+MAX_FEATURES: Final = 2048
 MAX_NAME_LENGTH: Final = 253
 Z_CAP: Final = 1e6  # a z-score beyond it says nothing more, and the mean of finite numbers could overflow
 FLAT: Final = 1e-12  # a spread below this part of the mean is rounding, not spread
@@ -99,7 +99,7 @@ class Profile:
                 )
                 for entry in document["features"]
             )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             message = f"the profile is malformed: {type(error).__name__}: {error}"
             raise ProfileError(message) from error
         if version != PROFILE_VERSION:
@@ -115,8 +115,8 @@ class Profile:
             problem = f"{len(features)} features; 1 to {MAX_FEATURES} can be watched"
         elif len(set(names)) != len(names):
             problem = f"two features have one name: {min(n for n in set(names) if names.count(n) > 1)!r}"
-        elif any(not 1 <= len(name) <= MAX_NAME_LENGTH for name in names):
-            problem = f"a feature's name must have 1 to {MAX_NAME_LENGTH} characters"
+        elif not all(map(is_name, names)):
+            problem = f"a feature's name must have 1 to {MAX_NAME_LENGTH} characters that can be shown"
         for feature in features:
             numbers = (feature.mean, feature.std, *feature.edges, *feature.probabilities)
             if not all(map(math.isfinite, numbers)) or feature.std < 0:
@@ -188,6 +188,11 @@ class Profile:
         np.clip(z, -Z_CAP, Z_CAP, out=z)
         z[:, self.constant] = 0.0
         return z
+
+
+def is_name(text: str) -> bool:
+    """Whether a feature can be called so where people read it: not empty, not too long, no control characters."""
+    return 1 <= len(text) <= MAX_NAME_LENGTH and text.isprintable()
 
 
 def request_scores(profile: Profile, rows: Rows) -> Rows:

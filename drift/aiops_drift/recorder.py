@@ -6,7 +6,7 @@ import numpy as np
 
 from aiops_drift.counts import BLOCK_ROWS, Block, Counts
 from aiops_drift.profile import Profile, Rows
-from aiops_drift.wire import KEPT_BLOCKS, Expectations, Report
+from aiops_drift.wire import Expectations, Report, kept_blocks
 
 
 class Recorder:
@@ -16,7 +16,7 @@ class Recorder:
         self.profile = profile
         self.incarnation = incarnation
         self._counts = Counts.zero(len(profile.features), bins=True)
-        self._blocks: deque[Block] = deque(maxlen=KEPT_BLOCKS)
+        self._blocks: deque[Block] = deque(maxlen=kept_blocks(len(profile.features)))
         self._closed = 0
         # Rows wait here, unlooked at, until a block is full: one numpy pass a block costs a sixteenth of one a row.
         self._open: list[Rows] = []
@@ -44,15 +44,16 @@ class Recorder:
         self._open = [waiting[full:].copy()] if full < waiting.shape[0] else []
         self._open_rows = waiting.shape[0] - full
 
-    def report(self, model: str, expectations: Expectations | None = None, after: int = -1) -> Report:
-        """What `GET /drift` answers: the counts, and the kept blocks with numbers above `after`."""
+    def report(self, model: str, expectations: Expectations, after: int, now: float) -> Report:
+        """What `GET /drift` answers at `now`: the counts, and the kept blocks with numbers above `after` (-1 for all)."""
         return Report(
             incarnation=self.incarnation,
             model=model,
             profile=self.profile.digest,
             features=self.profile.names,
             rows=self.rows,
+            now=now,
             counts=self._counts,
             blocks=tuple(block for block in self._blocks if block.number > after),
-            expectations=expectations or Expectations(),
+            expectations=expectations,
         )

@@ -1,20 +1,24 @@
 """The `GET /drift` document: what crosses from pod to operator, checked on arrival."""
 
 import itertools
-import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, get_args
 
 from aiops_drift.counts import BLOCK_ROWS, Z_LIMIT, Block, Counts
 from aiops_drift.errors import WireError
-from aiops_drift.profile import BINS, MAX_FEATURES, MAX_NAME_LENGTH
+from aiops_drift.profile import BINS, MAX_FEATURES, MAX_NAME_LENGTH, is_name
 
 WIRE_VERSION: Final = 1
 KEPT_BLOCKS: Final = 512
+KEPT_NUMBERS: Final = 2**15  # blocks times features that a pod keeps, so that a report of many features stays small
+FEWEST_BLOCKS: Final = 32
 MAX_COUNT: Final = 2**53  # beyond it a JSON number is not an exact integer
 MAX_TEXT: Final = 1024
+MAX_INCARNATION: Final = 64
 MAX_FAILED: Final = 100
+DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
 
 ExpectationsState = Literal["disabled", "pending", "passed", "failed", "error"]
 
@@ -26,12 +30,14 @@ class Expectations:
     Attributes:
         state: `pending` until a first batch was validated; `error` where the suite could not be applied at all.
         evaluated_rows: rows of the batch that the state speaks of.
+        batches: batches validated so far in this incarnation; tells a new answer from one that was read before.
         failed: the expectations that failed, as `type(column)`.
         message: one line for a person, empty where there is nothing to say.
     """
 
     state: ExpectationsState = "disabled"
     evaluated_rows: int = 0
+    batches: int = 0
     failed: tuple[str, ...] = ()
     message: str = ""
 
@@ -46,8 +52,9 @@ class Report:
         profile: digest of the profile that z-scores are against.
         features: names, in the order of the columns.
         rows: all rows seen, those of the open block too.
+        now: the pod's clock when it answered, seconds since the epoch; what was closed is as old as it says by this clock.
         counts: over all closed blocks since the incarnation began, with bins.
-        blocks: the closed blocks still kept (512 at most), ascending numbers without gaps.
+        blocks: the closed blocks still kept (512 at most, fewer of many features), ascending numbers without gaps.
         expectations: what Great Expectations last said.
     """
 
@@ -56,6 +63,7 @@ class Report:
     profile: str
     features: tuple[str, ...]
     rows: int
+    now: float
     counts: Counts
     blocks: tuple[Block, ...]
     expectations: Expectations = Expectations()
@@ -69,6 +77,7 @@ class Report:
             "profile": self.profile,
             "features": list(self.features),
             "rows": self.rows,
+            "now": self.now,
             "counts": {**_sums_to_dict(self.counts), "bins": [list(bins) for bins in self.counts.bins]},
             "blocks": [
                 {"number": block.number, "closed": block.closed, **_sums_to_dict(block.counts)} for block in self.blocks
@@ -76,6 +85,7 @@ class Report:
             "expectations": {
                 "state": self.expectations.state,
                 "evaluated_rows": self.expectations.evaluated_rows,
+                "batches": self.expectations.batches,
                 "failed": list(self.expectations.failed),
                 "message": self.expectations.message,
             },
@@ -87,13 +97,16 @@ class Report:
 
         Raises:
             WireError: another version, a missing or mistyped field, a number that is not finite or out of range,
-                feature lists of different lengths, block numbers that do not ascend by one.
+                feature lists of different lengths, names that cannot be shown, block numbers that do not ascend by one.
         """
         fields = _Fields(document, "document")
         if fields.integer("version") != WIRE_VERSION:
             message = f"/drift speaks version {fields.integer('version')}, this operator reads {WIRE_VERSION}"
             raise WireError(message)
         features = fields.texts("features", MAX_FEATURES, MAX_NAME_LENGTH)
+        if not features or len(set(features)) != len(features) or not all(map(is_name, features)):
+            message = "document.features is not a list of distinct names that can be shown"
+            raise WireError(message)
         blocks = tuple(
             _block_from(_Fields(entry, f"blocks[{i}]"), len(features))
             for i, entry in enumerate(fields.items("blocks", KEPT_BLOCKS))
@@ -102,15 +115,21 @@ class Report:
             message = "the numbers of blocks do not ascend by one"
             raise WireError(message)
         return cls(
-            incarnation=fields.text("incarnation"),
-            model=fields.text("model"),
-            profile=fields.text("profile"),
+            incarnation=fields.text("incarnation", MAX_INCARNATION),
+            model=fields.digest("model"),
+            profile=fields.digest("profile"),
             features=features,
             rows=fields.integer("rows"),
+            now=fields.number("now", MAX_COUNT),
             counts=_sums_from(fields.fields("counts"), len(features), bins=True),
             blocks=blocks,
             expectations=_expectations_from(fields.fields("expectations")),
         )
+
+
+def kept_blocks(features: int) -> int:
+    """How many closed blocks a pod keeps for a poller that was away: fewer where each is large."""
+    return min(KEPT_BLOCKS, max(FEWEST_BLOCKS, KEPT_NUMBERS // features))
 
 
 class _Fields:
@@ -139,6 +158,12 @@ class _Fields:
         value = self._value.get(name)
         if not isinstance(value, str) or len(value) > most:
             raise self._wrong(name, f"a text of at most {most} characters")
+        return value
+
+    def digest(self, name: str) -> str:
+        value = self._value.get(name)
+        if not isinstance(value, str) or not DIGEST.fullmatch(value):
+            raise self._wrong(name, "a digest, sha256: and 64 hexadecimal digits")
         return value
 
     def texts(self, name: str, most: int, longest: int) -> tuple[str, ...]:
@@ -183,9 +208,8 @@ def _is_count(value: object) -> bool:
 
 
 def _is_number(value: object, limit: float) -> bool:
-    return (
-        isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and abs(value) <= limit
-    )
+    # NaN fails every comparison, and an integer of 400 digits can be compared but not converted.
+    return isinstance(value, int | float) and not isinstance(value, bool) and -limit <= value <= limit
 
 
 def _sums_to_dict(counts: Counts) -> dict[str, Any]:
@@ -218,8 +242,8 @@ def _bins_from(fields: _Fields, features: int) -> tuple[tuple[int, ...], ...]:
 
 def _block_from(fields: _Fields, features: int) -> Block:
     counts = _sums_from(fields, features, bins=False)
-    if not 1 <= counts.n <= BLOCK_ROWS:
-        message = f"a block has 1 to {BLOCK_ROWS} rows, not {counts.n}"
+    if counts.n != BLOCK_ROWS:
+        message = f"a block has {BLOCK_ROWS} rows, not {counts.n}"
         raise WireError(message)
     return Block(fields.integer("number"), fields.number("closed", MAX_COUNT), counts)
 
@@ -229,6 +253,7 @@ def _expectations_from(fields: _Fields) -> Expectations:
     return Expectations(
         state=state,  # type: ignore[arg-type]  # choice has looked
         evaluated_rows=fields.integer("evaluated_rows"),
+        batches=fields.integer("batches"),
         failed=fields.texts("failed", MAX_FAILED, MAX_TEXT),
         message=fields.text("message"),
     )

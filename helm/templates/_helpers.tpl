@@ -3,9 +3,12 @@
 {{ .Release.Name }}-operator
 {{- end }}
 
-{{/* Name of the operator's cluster-wide objects, one set a release and namespace. */}}
+{{/*
+Name of the operator's cluster-wide objects, one set a release and namespace. Joined by "-" alone the two could be split in
+two ways (x-operator in y, x in operator-y): the digest is of both, and of the whole release name where that is cut.
+*/}}
 {{- define "aiops.clusterName" -}}
-{{ include "aiops.operatorName" . }}-{{ .Release.Namespace }}
+{{ .Release.Name | trunc 45 | trimSuffix "-" }}-operator-{{ printf "%s/%s" .Release.Namespace .Release.Name | sha256sum | trunc 8 }}
 {{- end }}
 
 {{/* Labels that select the operator's pod. */}}

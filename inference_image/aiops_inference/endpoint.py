@@ -19,8 +19,8 @@ from aiops_inference.errors import (
 )
 from aiops_inference.service import Service
 
-BODY_TIMEOUT: Final = 30.0  # seconds from the first byte of a body to its last
-CLIENT_LEFT: Final = 499  # the status that is counted where nobody waits for the answer
+BODY_TIMEOUT: Final = 30.0  # seconds from the end of the headers to the end of the body
+CLIENT_LEFT: Final = 499  # the status that is counted where nobody waits for the answer, or nobody can get it
 MAX_SHOWN: Final = 40
 
 _TRUE: Final = frozenset({"true", "1", "yes", "on"})
@@ -52,7 +52,10 @@ class PredictEndpoint:
         except ClientLeftError:
             self._service.metrics.count_answer(CLIENT_LEFT, time.perf_counter() - started)
             return
-        await send_json(send, status, content, close=self._service.draining)
+        try:
+            await send_json(send, status, content, close=self._service.draining)
+        except (RuntimeError, OSError):  # what a transport raises that was closed while the model predicted
+            status = CLIENT_LEFT
         self._service.metrics.count_answer(status, time.perf_counter() - started)
 
 
@@ -88,15 +91,10 @@ async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
         if name == b"content-encoding" and value.strip().lower() not in {b"", b"identity"}:
             message = "the body has a Content-Encoding; send it as plain JSON"
             raise UnsupportedEncodingError(message)
-    body, more = await _next(receive)
-    if not more and len(body) <= limit:
-        return body
-    chunks, size = [body], len(body)
+    chunks, size, more = [], 0, True
     try:
         async with asyncio.timeout(BODY_TIMEOUT):
-            while more:
-                if size > limit:
-                    break
+            while more and size <= limit:
                 body, more = await _next(receive)
                 chunks.append(body)
                 size += len(body)

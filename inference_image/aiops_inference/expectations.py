@@ -5,6 +5,7 @@ import contextlib
 import sys
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
@@ -76,7 +77,7 @@ class Validator:
     def start(self, suite: bytes) -> None:
         """Begin to validate against the suite's bytes; nothing happens where it has begun already."""
         if self._task is None:
-            self.expectations = Expectations("pending")
+            self.expectations = Expectations("pending", batches=self._validated)
             self._task = asyncio.create_task(self._supervise(suite), name="expectations")
 
     async def stop(self, message: str = "") -> None:
@@ -88,7 +89,7 @@ class Validator:
                 await task
         self._waiting.clear()
         self._rows = 0
-        self.expectations = Expectations(message=message)
+        self.expectations = Expectations(message=message, batches=self._validated)
 
     def offer(self, rows: Rows) -> None:
         """Let some rows wait for validation; newer ones push out the oldest."""
@@ -125,7 +126,8 @@ class Validator:
                 return
             if self._validated > validated:
                 pause = self._first_pause
-            self.expectations = Expectations("error", message=f"the validating process {problem}; it is started again")
+            message = f"the validating process {problem}; it is started again"
+            self.expectations = Expectations("error", batches=self._validated, message=message)
             self._log.warning("expectations", state="error", message=problem, restart_in_seconds=pause)
             await asyncio.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE)
@@ -196,12 +198,13 @@ class Validator:
             message = f"ended with exit code {await process.wait()}"
             raise ChildDiedError(message)
         verdict: dict[str, Any] = orjson.loads(answer)
-        return Expectations(**{**verdict, "failed": tuple(verdict["failed"])})
+        return Expectations(**{**verdict, "batches": self._validated, "failed": tuple(verdict["failed"])})
 
     def _publish(self, verdict: Expectations, rows: int) -> None:
         self._validated += 1
         self._metrics.validations.labels(verdict.state).inc()
         self._metrics.validated_rows.inc(rows)
+        verdict = replace(verdict, batches=self._validated)
         self._show(verdict)
         if verdict.state == "failed":
             self._on_failure(verdict)

@@ -67,7 +67,7 @@ class Manifest:
         except ProfileError as error:
             message = f"manifest.json: {error}"
             raise ManifestInvalidError(message) from error
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError) as error:
             message = f"manifest.json is malformed: {type(error).__name__}: {error}"
             raise ManifestInvalidError(message) from error
         if problem := manifest._problem(document.get("features")):

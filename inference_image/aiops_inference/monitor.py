@@ -91,9 +91,9 @@ class Monitor:
             for name, z, value, mean, std, threshold in columns
         ]
 
-    def report(self, expectations: Expectations, after: int = -1) -> Report:
-        """What `GET /drift` answers; `after` leaves out the blocks up to that number."""
-        return self._recorder.report(self._model, expectations, after)
+    def report(self, expectations: Expectations, now: float, after: int = -1) -> Report:
+        """What `GET /drift` answers at `now`, seconds since the epoch; `after` leaves out the blocks up to that number."""
+        return self._recorder.report(self._model, expectations, after, now=now)
 
 
 def thresholds(profile: Profile, settings: RuntimeSettings) -> Rows:

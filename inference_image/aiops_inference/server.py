@@ -7,12 +7,15 @@ from types import FrameType
 import uvicorn
 
 from aiops_inference.app import create_app
+from aiops_inference.protocol import BoundedProtocol
 from aiops_inference.service import Service
 from aiops_inference.settings import Settings
 from aiops_inference.telemetry import Log, capture_logging
 
 KEEP_ALIVE: int = 75  # seconds; longer than the idle timeout of common proxies, which must be the ones to hang up
-GRACE: int = 15  # seconds for requests that are being answered, within Kubernetes' 30
+GRACE: int = (
+    10  # seconds for what is being answered, within Kubernetes' 30; longer than the protocol waits for a client
+)
 
 
 class DrainingServer(uvicorn.Server):
@@ -52,7 +55,7 @@ def serve(settings: Settings) -> None:
         host=settings.host,
         port=settings.port,
         loop="uvloop",
-        http="httptools",
+        http=BoundedProtocol,
         ws="none",
         lifespan="on",
         log_config=None,

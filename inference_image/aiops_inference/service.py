@@ -118,21 +118,29 @@ class Service:
     async def _follow_runtime(self) -> None:
         while True:
             await asyncio.sleep(RUNTIME_INTERVAL)
-            if self._read_runtime():
-                current = self._runtime.current
-                self.log.info("runtime settings", **asdict(current))
-                if self._model:
-                    await self._apply(self._model)
+            try:
+                if self._read_runtime():
+                    self.log.info("runtime settings", **asdict(self._runtime.current))
+                    if self._model:
+                        await self._apply(self._model)
+            except Exception as error:  # noqa: BLE001 - settings that cannot be applied must not be the last ones looked at
+                self.log.failure("runtime settings", message=f"they cannot be applied: {describe(error)}")
 
     def _read_runtime(self) -> bool:
         try:
             changed = self._runtime.refresh()
         except RuntimeConfigError as error:
-            if str(error) != self._last_complaint:
-                self.log.warning("runtime settings", message=str(error))
-            self._last_complaint = str(error)
+            self._complain(str(error))
+            return False
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with a file, the pod serves without it
+            self._complain(f"{self.settings.runtime_config} is refused: {describe(error)}")
             return False
         return changed
+
+    def _complain(self, message: str) -> None:
+        if message != self._last_complaint:
+            self.log.warning("runtime settings", message=message)
+        self._last_complaint = message
 
     async def _apply(self, model: Model) -> None:
         """Let the current runtime settings act on a loaded model."""
@@ -174,7 +182,7 @@ class Service:
             NotReadyError: there is no model, so there are no counts.
         """
         model = self._ready()
-        return model.monitor.report(model.validator.expectations, after).to_dict()
+        return model.monitor.report(model.validator.expectations, time.time(), after).to_dict()
 
     async def predict(self, body: bytes, *, explain: bool) -> dict[str, Any]:
         """The document of /predict.

@@ -2,7 +2,9 @@
 
 import math
 import re
+import reprlib
 import socket
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,12 +13,13 @@ from urllib.parse import urlsplit
 
 import yaml
 
-from aiops_inference.errors import RuntimeConfigError, SettingsError
+from aiops_inference.errors import RuntimeConfigError, SettingsError, describe
 
 DEFAULT_Z_SCORE: Final = 5.0
 DEFAULT_COOLDOWN: Final = 300.0
 MAX_RUNTIME_BYTES: Final = 1 << 20  # a ConfigMap cannot carry more
 MAX_PORT: Final = 65535
+EXPECTATIONS_MODES: Final = ("auto", "disabled")
 LOG_LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 ExpectationsMode = Literal["auto", "disabled"]
@@ -124,13 +127,23 @@ class RuntimeSettings:
             raise RuntimeConfigError(message)
         try:
             document = yaml.safe_load(content)
-        except (yaml.YAMLError, ValueError, RecursionError) as error:
-            message = f"it is not YAML: {' '.join(str(error).split())}"
+        except Exception as error:  # what a tag makes of its text raises anything: `!!bool "foo"` a KeyError, for one
+            message = f"it is not YAML: {describe(error)}"
             raise RuntimeConfigError(message) from error
+        try:
+            return cls._from_document(document, drift_threshold)
+        except RuntimeConfigError:
+            raise
+        except Exception as error:
+            message = f"it cannot be understood: {describe(error)}"
+            raise RuntimeConfigError(message) from error
+
+    @classmethod
+    def _from_document(cls, document: object, drift_threshold: float | None) -> "RuntimeSettings":
         drift = _mapping(_mapping(document, "the file").get("drift"), "drift")
         mode = _mapping(drift.get("expectations"), "drift.expectations").get("mode", "auto")
-        if mode not in {"auto", "disabled"}:
-            message = f"drift.expectations.mode is {mode!r}; it must be auto or disabled"
+        if mode not in EXPECTATIONS_MODES:
+            message = f"drift.expectations.mode is {_shown(mode)}; it must be auto or disabled"
             raise RuntimeConfigError(message)
         z_score = _positive(drift.get("zScoreThreshold", DEFAULT_Z_SCORE), "drift.zScoreThreshold")
         cooldown = _mapping(drift.get("webhook"), "drift.webhook").get("cooldown", DEFAULT_COOLDOWN)
@@ -138,7 +151,9 @@ class RuntimeSettings:
             z_score=z_score if drift_threshold is None else drift_threshold,
             features=_features(drift.get("features")),
             expectations=mode,
-            webhook_cooldown=0.0 if cooldown == 0 else _positive(cooldown, "drift.webhook.cooldown"),
+            webhook_cooldown=0.0
+            if cooldown == 0 and cooldown is not False
+            else _positive(cooldown, "drift.webhook.cooldown"),
         )
 
 
@@ -156,6 +171,7 @@ class RuntimeFile:
     drift_threshold: float | None = None
     current: RuntimeSettings = field(init=False)
     _content: bytes | None = field(default=None, init=False)
+    _read_well: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
         self.current = RuntimeSettings.parse(b"", self.drift_threshold)
@@ -166,7 +182,8 @@ class RuntimeFile:
         A file that is not there changes nothing: a mount that is being replaced must not fall back to the defaults.
 
         Raises:
-            RuntimeConfigError: the file is broken, told once for each content; `current` stays as it was.
+            RuntimeConfigError: the file is broken, told once for each content; `current` stays as it was: the last good
+                settings, or the defaults.
         """
         try:
             content = self.path.read_bytes()
@@ -181,8 +198,10 @@ class RuntimeFile:
         try:
             fresh = RuntimeSettings.parse(content, self.drift_threshold)
         except RuntimeConfigError as error:
-            message = f"{self.path} is refused, the last good settings stay: {error}"
+            held = "the last good settings stay" if self._read_well else "the defaults are used"
+            message = f"{self.path} is refused, {held}: {error}"
             raise RuntimeConfigError(message) from error
+        self._read_well = True
         changed = fresh != self.current
         self.current = fresh
         return changed
@@ -198,8 +217,9 @@ def _mapping(value: object, place: str) -> Mapping[str, Any]:
 
 
 def _positive(value: object, place: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-        message = f"{place} is {value!r}; it must be a number above 0"
+    # Compared with the largest float, not with infinity: an integer of 400 digits is below that.
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= sys.float_info.max:
+        message = f"{place} is {_shown(value)}; it must be a number above 0"
         raise RuntimeConfigError(message)
     return float(value)
 
@@ -216,10 +236,15 @@ def _features(value: object) -> dict[str, float]:
         entry = _mapping(item, place)
         name = entry.get("name")
         if not isinstance(name, str) or not name:
-            message = f"{place}.name is {name!r}; it must be a feature's name"
+            message = f"{place}.name is {_shown(name)}; it must be a feature's name"
             raise RuntimeConfigError(message)
         thresholds[name] = _positive(entry.get("zScoreThreshold"), f"{place}.zScoreThreshold")
     return thresholds
+
+
+def _shown(value: object) -> str:
+    """A wrong value in a few words: written out, aliases of aliases in YAML can be longer than any memory."""
+    return reprlib.repr(value)
 
 
 class _Environment:

@@ -114,7 +114,8 @@ def _up(cluster: Cluster, options: argparse.Namespace) -> int:
         return _control_plane_only()
     cluster.up()
     print(f"export KUBECONFIG={cluster.kubeconfig}")
-    print("next: python -m aiops_localcluster kubectl get pods -A   (or `make demo`)", file=sys.stderr)
+    hint = f'eval "$(.venv/bin/python -m aiops_localcluster env --cluster {cluster.kind})" && kubectl get pods -A'
+    print(f"next: {hint}   (or `make demo`)", file=sys.stderr)
     return 0
 
 

@@ -24,14 +24,15 @@ from kubernetes.aio.config import ConfigException
 
 from aiops_operator import handlers, names
 from aiops_operator.cluster import Cluster, load_configuration
+from aiops_operator.desired import Capabilities
 from aiops_operator.drift import PodClient, Poller, Timing
 from aiops_operator.errors import ApiError, SettingsError
 from aiops_operator.health import Health, kopf_watchers
 from aiops_operator.metrics import Metrics
 from aiops_operator.names import Key, Kind
-from aiops_operator.reconcile import Capabilities, Reconciler
+from aiops_operator.reconcile import Reconciler
 from aiops_operator.settings import Settings
-from aiops_operator.workqueue import WorkQueue
+from aiops_operator.workqueue import Done, WorkQueue
 
 DISCOVERY_INTERVAL: Final = 10.0  # seconds between looks for kinds that the cluster has begun or ceased to serve
 KOPF_STOP_SECONDS: Final = 10.0
@@ -73,7 +74,7 @@ class Operator:
         timing = Timing(settings.poll_interval, _now, rng)
         self._poller = Poller(self._pods, self._enqueue, self._metrics, timing)
         self._reconciler = Reconciler(self._cluster, self._pods, self._poller, settings.inference_image, _now)
-        self._queue = WorkQueue(self._reconciler.reconcile, self._metrics, resync=settings.resync_interval, rng=rng)
+        self._queue = WorkQueue(self._reconcile, self._metrics, resync=settings.resync_interval, rng=rng)
         self._stopping = asyncio.Event()
         self._kopf_stop = asyncio.Event()
         self._kopf: asyncio.Task[None] | None = None
@@ -112,7 +113,9 @@ class Operator:
         ready, namespaces = asyncio.Event(), self._settings.watch_namespaces
         self._tasks = [
             asyncio.create_task(self._discover_forever(), name="discovery"),
-            asyncio.create_task(self._health.watch_the_watches(kopf_watchers), name="watch of the watches"),
+            asyncio.create_task(
+                self._health.watch_the_watches(kopf_watchers, self._enqueue), name="watch of the watches"
+            ),
         ]
         watching = kopf.operator(
             registry=handlers.registry(self, self._configuration, scanning=not namespaces),
@@ -151,6 +154,13 @@ class Operator:
             with contextlib.suppress(Exception):  # what ended Kopf has been logged
                 await asyncio.wait_for(self._kopf, KOPF_STOP_SECONDS)
         await self._cluster.close()
+
+    async def _reconcile(self, key: Key) -> Done:
+        asked = time.monotonic()
+        done = await self._reconciler.reconcile(key)
+        if done.forget:
+            self._health.freshness.gone(key, asked)
+        return done
 
     def _enqueue(self, key: Key) -> None:
         self._queue.add(key)

@@ -18,7 +18,7 @@ from aiops_operator.errors import (
     UnavailableError,
 )
 from aiops_operator.metrics import Metrics
-from aiops_operator.names import COMPONENT, EVENT, FIELD_MANAGER, INFERENCE_SERVICE, Kind
+from aiops_operator.names import COMPONENT, EVENT, FIELD_MANAGER, INFERENCE_SERVICE, Key, Kind
 
 REQUEST_TIMEOUT: Final = 15.0  # seconds
 CONNECTIONS: Final = 32
@@ -115,19 +115,22 @@ class Cluster:
         query = {"fieldManager": FIELD_MANAGER, "force": "true" if force else "false"}
         return await self._request("PATCH", path, query=query, body=body, content_type=_APPLY)
 
-    async def apply_status(self, namespace: str, name: str, status: Mapping[str, Any]) -> dict[str, Any]:
-        """Write the whole status of an InferenceService, through its subresource.
+    async def apply_status(self, key: Key, version: str, status: Mapping[str, Any]) -> dict[str, Any]:
+        """Write the whole status of an InferenceService that still has this resourceVersion, through its subresource.
+
+        A uid would say that it is still the same resource, but the API server does not look at it here.
 
         Raises:
-            ApiError: any answer but 200.
+            ConflictError: it has changed meanwhile, or another has its name by now.
+            ApiError: any other answer but 200.
         """
         body = {
             "apiVersion": INFERENCE_SERVICE.api_version,
             "kind": INFERENCE_SERVICE.kind,
-            "metadata": {"name": name, "namespace": namespace},
+            "metadata": {"name": key.name, "namespace": key.namespace, "resourceVersion": version},
             "status": dict(status),
         }
-        path = INFERENCE_SERVICE.path(namespace, name, "status")
+        path = INFERENCE_SERVICE.path(key.namespace, key.name, "status")
         query = {"fieldManager": FIELD_MANAGER, "force": "true"}
         return await self._request("PATCH", path, query=query, body=body, content_type=_APPLY)
 

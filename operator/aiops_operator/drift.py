@@ -8,6 +8,7 @@ import asyncio
 import datetime as dt
 import json
 import logging
+import math
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +17,18 @@ from typing import Any, Final
 
 import aiohttp
 
-from aiops_drift import Cursor, DriftError, Expectations, Report, State, advance, observe, verdict
+from aiops_drift import (
+    Cursor,
+    Expectations,
+    Report,
+    State,
+    advance,
+    in_order,
+    observe,
+    reconsider,
+    verdict,
+)
+from aiops_drift.verdict import RECOVERY_FRACTION, WINDOW_ROWS
 from aiops_operator import status
 from aiops_operator.api import Drift, InferenceService
 from aiops_operator.errors import PodError
@@ -25,13 +37,15 @@ from aiops_operator.names import CONTAINER_PORT, Key
 from aiops_operator.status import Finding, Mounted, Problem
 
 HTTP_OK: Final = 200
-CONCURRENCY: Final = 64
+CONCURRENCY: Final = 32
 TIMEOUT: Final = 3.0  # seconds for one answer
-MAX_REPORT: Final = 16 * 2**20  # bytes: 512 blocks of 256 features
+MAX_REPORT: Final = 4 * 2**20  # bytes: more than the blocks that a pod keeps of the most features it may have
 MAX_HEALTH: Final = 64 * 2**10
 CHUNK: Final = 64 * 2**10
 SILENT_ROUNDS: Final = 6  # polls without any answer after which the verdict is unknown
-MAX_CURSORS: Final = 512  # incarnations remembered a service: more than a rollout of 100 pods makes
+MAX_CURSORS: Final = 256  # incarnations remembered a service: more than a rollout of 100 pods makes
+MAX_CURSOR_NUMBERS: Final = 2**17  # the same, times features: a pod may change its incarnation at each poll
+BATCH_ROWS: Final = 50  # rows that a pod gathers before it validates them
 JITTER: Final = 0.1
 
 logger = logging.getLogger(__name__)
@@ -53,6 +67,23 @@ class Pod:
 
 
 @dataclass(frozen=True)
+class Heard:
+    """What a pod said when it last answered.
+
+    Attributes:
+        incarnation: the identity of its counts.
+        serves: digests of its model and its profile.
+        expectations: what Great Expectations last said in it.
+        said_at: rows of the service that had been merged when they first said so.
+    """
+
+    incarnation: str
+    serves: tuple[str, str]
+    expectations: Expectations
+    said_at: int
+
+
+@dataclass(frozen=True)
 class Memory:
     """What is remembered of one service between two polls.
 
@@ -61,8 +92,11 @@ class Memory:
         identity: digests of the model and the profile that these rows belong to; None before the first answer.
         names: the features, in the order of the columns.
         cursors: how far each incarnation was read, least lately used first.
-        incarnations: the incarnation that each pod last spoke of, by pod.
+        rows: all rows merged.
+        heard: what each pod last said, by pod; one that misses a poll is not forgotten.
         silent_rounds: polls on end that no pod answered.
+        settled_at: when the verdict of a status that was taken over was last settled as no drift; rows from before are not
+            judged again, for the rows of other pods that settled it may be gone.
         finding: what all this says.
     """
 
@@ -70,22 +104,51 @@ class Memory:
     identity: tuple[str, str] | None = None
     names: tuple[str, ...] = ()
     cursors: Mapping[str, Cursor] = field(default_factory=dict)
-    incarnations: Mapping[str, str] = field(default_factory=dict)
+    rows: int = 0
+    heard: Mapping[str, Heard] = field(default_factory=dict)
     silent_rounds: int = 0
+    settled_at: dt.datetime | None = None
     finding: Finding = field(default_factory=Finding)
 
 
 def taken_over(service: InferenceService) -> Memory:
     """The memory of an operator that has just started: an episode in the status is neither forgotten nor begun again."""
-    reason = status.condition_of(service.status, "DriftDetected").get("reason")
-    episode = bool((service.status.get("drift") or {}).get("episode"))
     model = (service.status.get("model") or {}).get("digest")
-    drifting = episode and reason != "ExpectationsFailed"
-    return Memory(state=State(drifting=drifting), identity=(model, "") if model else None)
+    return Memory(
+        state=State(drifting=_was_drifting(service.status)),
+        identity=(model, "") if model else None,
+        settled_at=_settled_at(service.status),
+    )
 
 
-def merge(memory: Memory, answers: Mapping[Pod, Report | PodError], drift: Drift) -> Memory:
+def _settled_at(written: Mapping[str, Any]) -> dt.datetime | None:
+    condition = status.condition_of(written, "DriftDetected")
+    if condition.get("status") in (None, "True"):
+        return None
+    try:
+        return dt.datetime.fromisoformat(condition["lastTransitionTime"])
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _was_drifting(written: Mapping[str, Any]) -> bool:
+    """Whether the episode in a status is one of scores; expectations that failed say so again by themselves."""
+    drift, reason = written.get("drift") or {}, status.condition_of(written, "DriftDetected").get("reason")
+    if not drift.get("episode") or reason == "ExpectationsFailed":
+        return False
+    try:
+        beyond = float(drift["score"]) > RECOVERY_FRACTION * float(drift["threshold"])
+    except (KeyError, TypeError, ValueError):
+        beyond = False
+    return beyond or reason == "ScoreAboveThreshold"
+
+
+def merge(
+    memory: Memory, answers: Mapping[Pod, Report | PodError], drift: Drift, *, oldest: float = math.inf
+) -> Memory:
     """Merge one round of answers into what is remembered, and judge.
+
+    At first contact with a pod only blocks of at most `oldest` seconds count.
 
     Only pods that serve the model and profile of the newest template's pods are merged; another model or profile begins
     anew. Blocks are stepped through in their order of closing, whichever pod they are from.
@@ -95,52 +158,86 @@ def merge(memory: Memory, answers: Mapping[Pod, Report | PodError], drift: Drift
         return _silent(memory, [str(answer) for answer in answers.values()])
     identity = _identity(memory.identity, reports)
     memory = _of_identity(memory, identity, reports)
-    cursors, blocks = dict(memory.cursors), []
+    cursors, read = dict(memory.cursors), []
     for report in reports.values():
         if (report.model, report.profile) != identity or report.features != memory.names:
             continue
-        try:
-            cursor, fresh = advance(cursors.pop(report.incarnation, None), report)
-        except DriftError:
-            logger.warning("incarnation %s contradicts itself and is read anew", report.incarnation)
-            continue
-        cursors[report.incarnation] = cursor
-        blocks += [((block.closed, report.incarnation, block.number), block) for block in fresh]
-    ordered = [block for _, block in sorted(blocks, key=lambda entry: entry[0])]
-    merged = [report for report in reports.values() if (report.model, report.profile) == identity]
+        known = cursors.pop(report.incarnation, None)
+        cursors[report.incarnation], fresh = advance(known, report)
+        if known is None:
+            fresh = tuple(block for block in fresh if report.now - block.closed <= oldest)
+        read.append((report, fresh))
+    blocks = in_order(read)
+    rows = memory.rows + sum(block.counts.n for block in blocks)
+    remembered = max(2 * len(answers), min(MAX_CURSORS, MAX_CURSOR_NUMBERS // len(memory.names)))
     memory = replace(
         memory,
-        state=observe(memory.state, ordered, memory.names, drift.thresholds),
-        cursors=dict(list(cursors.items())[-MAX_CURSORS:]),
-        incarnations={pod.name: report.incarnation for pod, report in reports.items()},
+        state=observe(memory.state, blocks, memory.names, drift.thresholds),
+        cursors=dict(list(cursors.items())[-remembered:]),
+        rows=rows,
+        heard=_heard(memory.heard, answers, rows),
         silent_rounds=0,
     )
     finding = Finding(
         polled=True,
         verdict=verdict(memory.state, memory.names, drift.thresholds),
-        expectations=merged_expectations(merged),
-        models={pod.name: report.model for pod, report in reports.items()},
+        expectations=merged_expectations(timely_expectations(memory)),
+        models={pod: heard.serves[0] for pod, heard in memory.heard.items()},
     )
     return replace(memory, finding=finding)
 
 
 def judged(memory: Memory, drift: Drift) -> Memory:
-    """The same rows under the thresholds of now."""
+    """The same rows under thresholds that have changed."""
     if memory.finding.verdict is None:
         return memory
-    state = observe(memory.state, (), memory.names, drift.thresholds)
+    state = reconsider(memory.state, memory.names, drift.thresholds)
     finding = replace(memory.finding, verdict=verdict(state, memory.names, drift.thresholds))
     return replace(memory, state=state, finding=finding)
 
 
-def merged_expectations(reports: Sequence[Report]) -> Expectations:
+def timely_expectations(memory: Memory) -> list[Expectations]:
+    """What the pods of the current model say, without failures that the service's rows have left behind.
+
+    A pod that gets no more rows validates none: its last failure counts until the others have seen as many rows as the
+    window holds, and as all pods together need for a batch each.
+    """
+    patience = max(WINDOW_ROWS, BATCH_ROWS * len(memory.heard))
+    said = [heard for heard in memory.heard.values() if heard.serves == memory.identity]
+    return [
+        Expectations("pending")
+        if heard.expectations.state == "failed" and memory.rows - heard.said_at > patience
+        else heard.expectations
+        for heard in said
+    ]
+
+
+def _heard(before: Mapping[str, Heard], answers: Mapping[Pod, Report | PodError], rows: int) -> dict[str, Heard]:
+    heard = {}
+    for pod, answer in answers.items():
+        past = before.get(pod.name)
+        if isinstance(answer, Report):
+            same = past is not None and (past.incarnation, past.expectations) == (
+                answer.incarnation,
+                answer.expectations,
+            )
+            said_at = past.said_at if past is not None and same else rows
+            serves = (answer.model, answer.profile)
+            heard[pod.name] = Heard(answer.incarnation, serves, answer.expectations, said_at)
+        elif past is not None:
+            heard[pod.name] = past
+    return heard
+
+
+def merged_expectations(pods: Sequence[Expectations]) -> Expectations:
     """One answer for all pods: the worst that any of them says."""
     for state in ("failed", "error", "passed", "pending"):
-        said = [report.expectations for report in reports if report.expectations.state == state]
+        said = [expectations for expectations in pods if expectations.state == state]
         if said:
             failed = {name for expectations in said for name in expectations.failed}
             rows = sum(expectations.evaluated_rows for expectations in said)
-            return Expectations(said[0].state, rows, tuple(sorted(failed)), min(entry.message for entry in said))
+            message = min(entry.message for entry in said)
+            return Expectations(said[0].state, rows, failed=tuple(sorted(failed)), message=message)
     return Expectations()
 
 
@@ -165,7 +262,7 @@ def _of_identity(memory: Memory, identity: tuple[str, str], reports: Mapping[Pod
     # After a takeover only the model is known, from the status: its episode goes on, another model's does not.
     goes_on = memory.identity is None or memory.identity == (identity[0], "")
     state = State(drifting=memory.state.drifting and goes_on)
-    return Memory(state=state, identity=identity, names=names)
+    return Memory(state=state, identity=identity, names=names, settled_at=memory.settled_at)
 
 
 @dataclass(frozen=True)
@@ -201,6 +298,7 @@ class PodClient:
     def __init__(self, *, port: int = CONTAINER_PORT) -> None:
         self._port = port
         self._limit = asyncio.Semaphore(CONCURRENCY)
+        self._reading = asyncio.Lock()
         self._session: aiohttp.ClientSession | None = None
 
     async def close(self) -> None:
@@ -221,10 +319,14 @@ class PodClient:
             message = f"/drift answered {code}"
             raise PodError(message)
         try:
-            return Report.from_dict(json.loads(body))
+            # One at a time, with a turn for all other work before each: a hostile answer takes a third of a second.
+            async with self._reading:
+                await asyncio.sleep(0)
+                return Report.from_dict(json.loads(body))
         except (ValueError, RecursionError) as error:  # DriftError is a ValueError
             message = f"/drift is not understood: {error}"
-            raise PodError(message) from error
+        # Outside the except block: an error that is kept must not keep what a pod has sent.
+        raise PodError(message)
 
     async def problem(self, address: str) -> Problem | None:
         """What a pod that is not ready says of itself on /health; None where it says nothing of use."""
@@ -333,7 +435,10 @@ class Poller:
             return
         started = time.perf_counter()
         answers = await asyncio.gather(*(self._ask(tracked.memory, pod) for pod in pods))
-        tracked.memory = merge(tracked.memory, dict(zip(pods, answers, strict=True)), tracked.service.drift)
+        settled_at = tracked.memory.settled_at
+        oldest = (self._timing.clock() - settled_at).total_seconds() if settled_at else math.inf
+        round_ = dict(zip(pods, answers, strict=True))
+        tracked.memory = merge(tracked.memory, round_, tracked.service.drift, oldest=oldest)
         self._metrics.poll_seconds.observe(time.perf_counter() - started)
         self._publish(tracked)
         ready = [pod.name for pod in tracked.pods]
@@ -342,7 +447,8 @@ class Poller:
             self._enqueue(tracked.service.key)
 
     async def _ask(self, memory: Memory, pod: Pod) -> Report | PodError:
-        incarnation = memory.incarnations.get(pod.name, "")
+        known = memory.heard.get(pod.name)
+        incarnation = known.incarnation if known else ""
         cursor = memory.cursors.get(incarnation)
         try:
             report = await self._client.report(pod.address, cursor.number if cursor else None)
@@ -352,6 +458,10 @@ class Poller:
         except PodError as error:
             self._metrics.polls.labels("error").inc()
             return error
+        except Exception as error:  # whatever one pod may answer, the others are heard
+            logger.exception("pod %s could not be polled", pod.name)
+            self._metrics.polls.labels("error").inc()
+            return PodError(f"/drift is not understood: {type(error).__name__}")
         self._metrics.polls.labels("success").inc()
         return report
 

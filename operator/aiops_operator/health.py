@@ -44,8 +44,18 @@ class Freshness:
         else:
             self.delivered[key] = version
 
-    def listed(self, versions: Mapping[Key, str], now: float) -> None:
-        """The API server shows these versions.
+    def gone(self, key: Key, asked: float) -> None:
+        """The API server, asked at this time or later, has no such resource.
+
+        A watch that begins anew with a listing does not deliver the end of what was deleted in between, and lives all the
+        same. What the watch has delivered since is newer than this answer.
+        """
+        if self._heard.get(key, asked) <= asked:
+            self.delivered.pop(key, None)
+            self._missing.pop(key, None)
+
+    def listed(self, versions: Mapping[Key, str], now: float) -> frozenset[Key]:
+        """The API server shows these versions; the keys that were delivered and that it does not show.
 
         Versions have no order that may be relied on; but whatever is delivered for a key after it was seen to be behind
         shows that the watch lives.
@@ -60,6 +70,7 @@ class Freshness:
             self._missing.setdefault(key, now)
         for key in self._heard.keys() - versions.keys() - behind:
             del self._heard[key]
+        return frozenset(self.delivered.keys() - versions.keys())
 
     def unknown(self) -> None:
         """The API server did not answer: nothing is known, and no time is counted."""
@@ -111,14 +122,20 @@ class Health:
         if self._runner is not None:
             await self._runner.cleanup()
 
-    async def watch_the_watches(self, watchers: Callable[[], set[str]]) -> None:
-        """Compare, every 20 s and for ever; `watchers` says which of Kopf's run."""
+    async def watch_the_watches(self, watchers: Callable[[], set[str]], look: Callable[[Key], None]) -> None:
+        """Compare, every 20 s and for ever.
+
+        Args:
+            watchers: says which of Kopf's run.
+            look: is told of resources that seem to be gone; whoever looks says by `freshness.gone` if they are.
+        """
         while True:
             await asyncio.sleep(PROBE_INTERVAL)
             now = time.monotonic()
             self.freshness.running(watchers(), now)
             try:
-                self.freshness.listed(await self._versions(), time.monotonic())
+                for key in self.freshness.listed(await self._versions(), time.monotonic()):
+                    look(key)
             except ApiError as error:
                 logger.info("the API server does not answer: %s", error)
                 self.freshness.unknown()

@@ -16,6 +16,7 @@ LABEL_SERVICE: Final = f"{GROUP}/inferenceservice"
 
 ANNOTATION_TEMPLATE_HASH: Final = f"{GROUP}/template-hash"
 ANNOTATION_TEMPLATE: Final = f"{GROUP}/applied-template"
+ANNOTATION_TEMPLATE_DIGEST: Final = f"{GROUP}/applied-template-digest"
 ANNOTATION_APPLIED: Final = f"{GROUP}/applied-hash"
 ANNOTATION_SCRAPE: Final = "prometheus.io/scrape"
 ANNOTATION_SCRAPE_PORT: Final = "prometheus.io/port"

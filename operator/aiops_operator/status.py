@@ -4,7 +4,7 @@ Conditions, each with `observedGeneration`; `lastTransitionTime` moves only when
 
 - Ready: the latest spec is rolled out and every pod serves it. Available: at least one pod serves.
 - Reconciling and Stalled (abnormal-true): work goes on, or a person must act. A paused service is neither, and its Ready
-  stays as it was.
+  stays as it was; Unknown where no operator had looked before.
 - DriftDetected: the verdict on the rows of all pods; False is good. DataQuality: what Great Expectations and the schema say.
 - MonitoringReady: whether Prometheus is told where to scrape.
 """
@@ -20,9 +20,10 @@ from aiops_drift import Expectations, Verdict
 from aiops_operator import names
 from aiops_operator.api import Drift, InferenceService
 
-SCORE_STEP: Final = 0.1  # a shown score moves only by this much or more
-QUIET_STEP: Final = 0.2  # the same, for scores that are far from their threshold
+# A shown score moves only by this much or more; where it and its threshold are below 1, by this part of the larger.
+SCORE_STEP: Final = 0.1
 NEAR: Final = 0.5  # part of the threshold from which a score is no longer far from it
+MAX_DECIMALS: Final = 9  # of a shown score, whose threshold may be as small as it likes
 MAX_FEATURES: Final = 16
 MAX_MESSAGE: Final = 1024
 MAX_REASON: Final = 128
@@ -238,16 +239,14 @@ def _progress(service: InferenceService, seen: Observation, rollout: _Rollout) -
     available = _available(service, seen)
     if service.paused:
         message = "spec.paused is true: Deployment, Service and ConfigMaps are left as they are."
-        ready = condition_of(service.status, "Ready")
-        status: Status = ready.get("status", "Unknown")
         return [
-            Condition("Ready", status, ready.get("reason", "Paused"), ready.get("message", message)),
+            _ready_when_paused(service, message),
             available,
             Condition("Reconciling", "False", "Paused", message),
             Condition("Stalled", "False", "Paused", message),
         ]
-    stalled = _stalled_by(seen, rollout)
-    blocker = seen.problem or (None if rollout.complete else seen.pod_problem or stalled)
+    stalled = _stalled_by(service, seen, rollout)
+    blocker = seen.problem or (None if rollout.complete else _pods_problem(service, seen) or stalled)
     if blocker is None and rollout.complete:
         reason = "RolledOut" if service.replicas else "ScaledToZero"
         message = rollout.message if service.replicas else "spec.replicas is 0: no pod is wanted."
@@ -266,16 +265,41 @@ def _progress(service: InferenceService, seen: Observation, rollout: _Rollout) -
     ]
 
 
-def _stalled_by(seen: Observation, rollout: _Rollout) -> Problem | None:
+def _ready_when_paused(service: InferenceService, message: str) -> Condition:
+    """Ready as it was; where no operator had seen the service before, there is nothing that it was."""
+    past = condition_of(service.status, "Ready")
+    if past.get("reason") in (None, "WaitingForOperator", "Paused"):
+        return Condition("Ready", "Unknown", "Paused", message)
+    return Condition("Ready", past["status"], past["reason"], past.get("message", ""))
+
+
+def _stalled_by(service: InferenceService, seen: Observation, rollout: _Rollout) -> Problem | None:
     if seen.problem is not None:
         return seen.problem if seen.problem.stalled else None
     if rollout.complete:
         return None
-    if seen.pod_problem is not None and (seen.pod_problem.stalled or rollout.exceeded):
-        return seen.pod_problem
+    problem = _pods_problem(service, seen)
+    if problem is not None and (problem.stalled or rollout.exceeded):
+        return problem
     if rollout.exceeded:
         return Problem("ProgressDeadlineExceeded", f"The rollout makes no progress: {rollout.message}")
     return None
+
+
+def _pods_problem(service: InferenceService, seen: Observation) -> Problem | None:
+    """What keeps pods from being ready: what one of them says, or else why a ReplicaSet cannot make them.
+
+    A pod that is refused at its making (no such ServiceAccount or priority class, a quota, Pod Security) says nothing.
+    Once all pods of the newest template are there, a failure is one of the template before and says nothing of them.
+    """
+    if seen.pod_problem is not None:
+        return seen.pod_problem
+    live = (seen.deployment or {}).get("status") or {}
+    failure = condition_of(live, "ReplicaFailure")
+    if failure.get("status") != "True" or live.get("updatedReplicas", 0) >= service.replicas:
+        return None
+    text = f"Pods cannot be made: {failure.get('message', 'no message')}"[:MAX_MESSAGE]
+    return Problem(reason_or(failure.get("reason"), "ReplicaFailure"), text, stalled=False)
 
 
 def _available(service: InferenceService, seen: Observation) -> Condition:
@@ -395,8 +419,7 @@ def _scores(shown: Mapping[str, Any], verdict: Verdict) -> dict[str, Any]:
 def _worst_feature(shown: str | None, verdict: Verdict) -> str:
     """The shown feature stays as long as it is about as bad as the worst."""
     scales = {entry.name: entry.score / entry.threshold * verdict.threshold for entry in verdict.features}
-    step = SCORE_STEP if verdict.score >= NEAR * verdict.threshold else QUIET_STEP
-    if shown in scales and verdict.feature and scales[shown] > verdict.score - step:
+    if shown in scales and verdict.feature and scales[shown] > verdict.score - _step(verdict.score, verdict.threshold):
         return shown
     return verdict.feature
 
@@ -404,14 +427,24 @@ def _worst_feature(shown: str | None, verdict: Verdict) -> str:
 def damped(shown: str | None, score: float, threshold: float) -> str:
     """The score to show: the one shown before unless it has moved by a step, which is wider far below the threshold."""
     try:
-        past = float(shown) if shown is not None else None
+        past = float(shown) if shown is not None else math.nan
     except ValueError:
-        past = None
-    near = max(score, past or 0.0) >= NEAR * threshold
-    step = SCORE_STEP if near else QUIET_STEP
-    if shown is not None and past is not None and math.isfinite(past) and abs(past - score) < step:
+        past = math.nan
+    if shown is not None and math.isfinite(past) and abs(past - score) < _step(max(score, past), threshold):
         return shown
-    return f"{score:.1f}"
+    return f"{score:.{_decimals(score, threshold)}f}"
+
+
+def _decimals(score: float, threshold: float) -> int:
+    """One, as in 7.4; more only where score and threshold are below 1, so that the larger has two digits that count."""
+    largest = max(score, threshold)
+    return min(1 - math.floor(math.log10(largest)), MAX_DECIMALS) if 0 < largest < 1 else 1
+
+
+def _step(score: float, threshold: float) -> float:
+    """By how much a shown score moves at least, which is more than its rounding; twice that far below the threshold."""
+    step = SCORE_STEP * min(max(score, threshold), 1.0)
+    return step if score >= NEAR * threshold else 2 * step
 
 
 def number(value: float) -> str:
@@ -484,7 +517,7 @@ def timestamp(now: dt.datetime) -> str:
 def _stamped(condition: Condition, service: InferenceService, now: dt.datetime) -> dict[str, Any]:
     past = condition_of(service.status, condition.type)
     kept = past.get("status") == condition.status and past.get("lastTransitionTime", NEVER) != NEVER
-    frozen = service.paused and condition.type == "Ready" and past
+    frozen = service.paused and condition.type == "Ready" and condition.reason != "Paused"
     return {
         "type": condition.type,
         "status": condition.status,

@@ -200,7 +200,7 @@ def test_great_expectations_passes_fails_and_passes_again(run, artifacts, receiv
     (child,) = pod.children()
     failed = verdict(shifted, "failed")
     assert (150, []) == (healthy["evaluated_rows"], healthy["failed"])
-    assert "expect_column_mean_to_be_between(petal length (cm))" in failed["failed"]
+    assert "expect_column_median_to_be_between(petal length (cm))" in failed["failed"]
     eventually(lambda: posted, "webhook")
     assert [("drift", "great_expectations", "iris")] == [(p["event"], p["detector"], p["service"]) for p in posted]
     assert failed["failed"] == posted[0]["failed"]
@@ -334,3 +334,80 @@ def test_a_body_of_ten_megabytes_is_answered_and_forgotten(run):
     )
     assert [0, 2] == pod.client.post("/predict", content=SEED_BODY).json()["predictions"]
     assert 2 == pod.drift()["rows"]
+
+
+def connection(pod, content):
+    """A connection on which some bytes have been sent."""
+    made = socket.create_connection((pod.client.base_url.host, pod.client.base_url.port), timeout=20)
+    made.sendall(content)
+    return made
+
+
+def answers(made):
+    """Status line and body of all that comes until the server hangs up."""
+    with made, made.makefile("rb") as stream:
+        found = []
+        while status := stream.readline():
+            headers = dict(iter(lambda: stream.readline().strip().lower().partition(b": ")[::2], (b"", b"")))
+            found.append((int(status.split()[1]), json.loads(stream.read(int(headers[b"content-length"])))))
+        return found
+
+
+HEAD = b"POST /predict HTTP/1.1\r\nHost: pod\r\n"
+WHOLE = HEAD + b"Content-Length: %d\r\n\r\n%b" % (len(SEED_BODY), SEED_BODY.encode())
+NOT_HTTP = {"error": "Invalid HTTP request received.", "reason": "InvalidHttp"}
+
+
+@pytest.mark.parametrize(
+    ("content", "predicted"),
+    [
+        (HEAD + b"Content-Length: abc\r\n\r\n", 0),
+        (HEAD + b"Content-Length: -5\r\n\r\n", 0),
+        (HEAD + b"Transfer-Encoding: chunked\r\n\r\nzz\r\nabc\r\n", 0),
+        (b"garbage\r\n\r\n", 0),
+        (WHOLE * 5 + b"garbage\r\n\r\n", 5),
+    ],
+)
+def test_what_is_not_http_is_refused_in_json(run, content, predicted):
+    """After the requests that came before it; no internal error, and every prediction is counted."""
+    pod = run()
+    pod.ready()
+    found = answers(connection(pod, content))
+    assert [200] * predicted + [400] == [status for status, _ in found]
+    assert NOT_HTTP == found[-1][1]
+    assert f"inference_rows_total {2.0 * predicted}" in pod.client.get("/metrics").text
+    if predicted:
+        assert 'inference_requests_total{code="200"} 5.0' in pod.client.get("/metrics").text
+    assert not [line for line in pod.lines() if line.startswith("ERROR")]
+
+
+def test_clients_that_do_not_finish_do_not_delay_the_end(run):
+    """Without a byte of the body, with one, with half a header or nothing at all: over in seconds, without a traceback."""
+    pod = run()
+    pod.ready()
+    announced = HEAD + b"Content-Length: 40\r\n\r\n"
+    waiting = [connection(pod, content) for content in (announced, announced + b"{", HEAD[:30], b"")]
+    eventually(lambda: pod.get("/livez"), "a round of the loop")
+    began = time.monotonic()
+    pod.process.terminate()
+    assert 0 == pod.process.wait(timeout=15)
+    assert time.monotonic() - began < 6  # 0.5 to drain, 2 for the bodies, and a slow machine
+    found = [answers(made) for made in waiting]
+    assert [[408], [408], [], []] == [[status for status, _ in answer] for answer in found]
+    assert "the pod is shutting down, and the body did not arrive in time" == found[0][0][1]["error"]
+    assert not [line for line in pod.lines() if line.startswith("ERROR") or "traceback" in line]
+
+
+def test_a_client_that_does_not_read_does_not_delay_the_end(run):
+    """Answers that nobody takes are dropped, without a traceback."""
+    pod = run()
+    pod.ready()
+    made = connection(pod, b"")
+    made.settimeout(0)
+    with contextlib.suppress(BlockingIOError):
+        while True:  # until neither side's buffers take any more
+            made.sendall(b"GET /metrics HTTP/1.1\r\nHost: pod\r\n\r\n" * 50)
+    pod.process.terminate()
+    assert 0 == pod.process.wait(timeout=20)
+    made.close()
+    assert not [line for line in pod.lines() if "traceback" in line]

@@ -1,5 +1,8 @@
 """Data in: one of scikit-learn's bundled data sets, or a CSV file with a target column."""
 
+import csv
+import io
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +27,7 @@ BUNDLED: Final[dict[str, tuple[Callable[[], Any], Task]]] = {
 # A whole-number target with more distinct values than this is taken for a quantity, not for classes.
 MOST_CLASSES: Final = 20
 FEWEST_ROWS: Final = 10
+LARGEST: Final = 1e100  # the sum of many squares of such values is still a number
 
 
 @dataclass(frozen=True)
@@ -77,24 +81,27 @@ def load_csv(path: Path, target: str, task: Task | None = None) -> Dataset:
         task: what the target is; where left out, text and up to 20 distinct whole numbers are classes.
 
     Raises:
-        DataError: no such file or column, a column that is not of numbers, missing values, too few rows.
+        DataError: no such file or column, a line with too many fields, a column that is not of numbers, missing values,
+            too few rows.
     """
-    try:
-        frame = pd.read_csv(path)
-    except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
-        message = f"{path} cannot be read as CSV: {error}"
-        raise DataError(message) from error
+    frame, lines = _read(path)
     if target not in frame.columns:
         message = f"{path} has no column {target!r}; its columns are {', '.join(map(repr, frame.columns))}"
         raise DataError(message)
     inputs, labels = frame.drop(columns=[target]), frame[target]
-    problem = _problem(frame, inputs)
+    problem = _problem(frame, inputs, lines)
     if problem:
         message = f"{path}: {problem}"
         raise DataError(message)
     chosen = task or ("classification" if _looks_like_classes(labels) else "regression")
     if chosen == "regression" and not pd.api.types.is_numeric_dtype(labels):
         message = f"{path}: the target {target!r} holds text; a regression needs numbers (leave --task out)"
+        raise DataError(message)
+    if chosen == "classification" and (fractions := _fractions(labels)):
+        message = (
+            f"{path}: the target {target!r} holds fractions such as {fractions[0]}; "
+            "classes are texts or whole numbers (leave --task out)"
+        )
         raise DataError(message)
     values = labels.to_numpy(dtype=np.float64) if chosen == "regression" else _labels(labels)
     return Dataset(
@@ -107,7 +114,48 @@ def load_csv(path: Path, target: str, task: Task | None = None) -> Dataset:
     )
 
 
-def _problem(frame: pd.DataFrame, inputs: pd.DataFrame) -> str:
+def _read(path: Path) -> tuple[pd.DataFrame, list[int]]:
+    """The table, and the number of the line on which each of its rows begins.
+
+    Raises:
+        DataError: the file cannot be read, or a line has more fields than the header.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            text = file.read()
+        lines = _lines(text)
+        with warnings.catch_warnings():
+            # Fields that no header names would shift the columns, or be dropped.
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            # index_col: without it a field too many in every line makes the first column a name for the rows.
+            frame = pd.read_csv(io.StringIO(text, newline=""), index_col=False, low_memory=False)
+    except (OSError, ValueError, csv.Error, pd.errors.ParserWarning) as error:  # pandas' parser errors are ValueErrors
+        message = f"{path} cannot be read as CSV: {error}"
+        raise DataError(message) from error
+    return frame, lines if len(lines) == len(frame) else list(range(2, len(frame) + 2))
+
+
+def _lines(text: str) -> list[int]:
+    """The number of the first line of each record after the header; empty lines are no records.
+
+    Raises:
+        ValueError: a record has more fields than the header.
+    """
+    reader = csv.reader(io.StringIO(text, newline=""))
+    starts: list[int] = []
+    width, start = 0, 1
+    for record in reader:
+        if any(map(str.strip, record)) or len(record) > 1:
+            width = width or len(record)
+            if len(record) > width:
+                message = f"line {start} has {len(record)} fields, but the header has {width}"
+                raise ValueError(message)
+            starts.append(start)
+        start = reader.line_num + 1
+    return starts[1:]
+
+
+def _problem(frame: pd.DataFrame, inputs: pd.DataFrame, lines: list[int]) -> str:
     text = [str(name) for name in inputs.columns if not pd.api.types.is_numeric_dtype(inputs[name])]
     missing = frame.isna()
     if len(frame) < FEWEST_ROWS:
@@ -116,13 +164,21 @@ def _problem(frame: pd.DataFrame, inputs: pd.DataFrame) -> str:
         return "there is no column beside the target"
     if missing.to_numpy().any():
         row, column = (int(i) for i in np.argwhere(missing.to_numpy())[0])
-        # + 2: the header is line 1
-        return f"line {row + 2} has no value in column {frame.columns[column]!r}; fill it or leave the line out"
+        return f"line {lines[row]} has no value in column {frame.columns[column]!r}; fill it or leave the line out"
     if text:
         return f"column {text[0]!r} does not hold numbers only; encode it or leave it out"
-    if not np.isfinite(inputs.to_numpy(dtype=np.float64)).all():
-        return "a value is infinite"
+    for name in frame.select_dtypes("number"):
+        beyond = np.abs(frame[name].to_numpy(dtype=np.float64)) > LARGEST
+        if beyond.any():
+            value = frame[name].iloc[beyond.argmax()]
+            return f"line {lines[beyond.argmax()]} has {value:g} in column {name!r}; values must be within ±{LARGEST:g}"
     return ""
+
+
+def _fractions(labels: "pd.Series[Any]") -> list[float]:
+    if not pd.api.types.is_float_dtype(labels):
+        return []
+    return [float(label) for label in labels if not float(label).is_integer()]
 
 
 def _looks_like_classes(labels: "pd.Series[Any]") -> bool:

@@ -32,7 +32,7 @@ def fit(dataset: Dataset) -> tuple[Pipeline, Evaluation]:
     """Train on all rows, and say how well the same recipe does on rows it did not see.
 
     Raises:
-        DataError: one class only, or a class with fewer rows than folds.
+        DataError: one class only, a class with fewer rows than folds, or numbers that the model does not take.
     """
     if dataset.task == "classification":
         _check_classes(dataset)
@@ -41,8 +41,12 @@ def fit(dataset: Dataset) -> tuple[Pipeline, Evaluation]:
     else:
         model = make_pipeline(StandardScaler(), Ridge())
         metric = "r2"
-    scores = cross_val_score(model, dataset.rows, dataset.target, cv=FOLDS, scoring=metric)
-    fitted: Pipeline = model.fit(dataset.rows, dataset.target)
+    try:
+        scores = cross_val_score(model, dataset.rows, dataset.target, cv=FOLDS, scoring=metric)
+        fitted: Pipeline = model.fit(dataset.rows, dataset.target)
+    except ValueError as error:
+        message = f"{dataset.name}: a model cannot be trained on this: {' '.join(str(error).split())}"
+        raise DataError(message) from error
     return fitted, Evaluation(metric, round(float(scores.mean()), 4))
 
 

@@ -12,6 +12,7 @@ from aiops_operator.names import (
     ANNOTATION_SCRAPE_PATH,
     ANNOTATION_SCRAPE_PORT,
     ANNOTATION_TEMPLATE,
+    ANNOTATION_TEMPLATE_DIGEST,
     ANNOTATION_TEMPLATE_HASH,
     CONTAINER,
     CONTAINER_PORT,
@@ -31,6 +32,7 @@ GRACE_PERIOD: Final = 30
 DRAIN_SECONDS: Final = 3
 REVISIONS: Final = 3
 HASH_DIGITS: Final = 16
+DEFAULT_SERVICE_ACCOUNT: Final = "default"  # what a pod gets that names none
 # The server takes some 180 MiB and the process that checks expectations some 200 MiB, with an iris model.
 DEFAULT_RESOURCES: Final = {
     "requests": {"cpu": "50m", "memory": "448Mi"},
@@ -75,11 +77,18 @@ class Stored:
 
 
 def stored_template(live: Mapping[str, Any]) -> Stored | None:
-    """What a live Deployment says it was given; None where it says nothing that can be used."""
+    """What a live Deployment says it was given; None where it says nothing that can be used.
+
+    An annotation that was edited by hand does not match its digest any more and is of no use: the template is built anew.
+    """
     try:
-        template = json.loads(live["metadata"]["annotations"][ANNOTATION_TEMPLATE])
+        annotations = live["metadata"]["annotations"]
+        remembered = annotations[ANNOTATION_TEMPLATE]
+        if annotations[ANNOTATION_TEMPLATE_DIGEST] != _digest(remembered):
+            return None
+        template = json.loads(remembered)
         return Stored(template["metadata"]["annotations"][ANNOTATION_TEMPLATE_HASH], template)
-    except (KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, TypeError, ValueError):
         return None
 
 
@@ -101,7 +110,7 @@ def template_hash(service: InferenceService, mount: Mount, image: str) -> str:
         "podTemplate": service.pod_template,
         "webhook": [webhook.url, [secret.name, secret.key] if secret else None, webhook.required] if webhook else None,
     }
-    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:HASH_DIGITS]
+    return _digest(json.dumps(asked, sort_keys=True))
 
 
 def deployment(
@@ -125,7 +134,8 @@ def deployment(
 def with_template(service: InferenceService, template: Mapping[str, Any]) -> dict[str, Any]:
     """The Deployment around a pod template, which it remembers in an annotation."""
     metadata = object_metadata(service, service.key.name)
-    metadata["annotations"] = {ANNOTATION_TEMPLATE: json.dumps(template, sort_keys=True, separators=(",", ":"))}
+    remembered = json.dumps(template, sort_keys=True, separators=(",", ":"))
+    metadata["annotations"] = {ANNOTATION_TEMPLATE: remembered, ANNOTATION_TEMPLATE_DIGEST: _digest(remembered)}
     return {
         "apiVersion": DEPLOYMENT.api_version,
         "kind": DEPLOYMENT.kind,
@@ -141,6 +151,10 @@ def with_template(service: InferenceService, template: Mapping[str, Any]) -> dic
     }
 
 
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:HASH_DIGITS]
+
+
 def _template(service: InferenceService, mount: Mount, image: str, digest: str, *, scrape: bool) -> dict[str, Any]:
     given = service.pod_template
     annotations = {**given.get("annotations", {}), ANNOTATION_TEMPLATE_HASH: digest}
@@ -148,7 +162,6 @@ def _template(service: InferenceService, mount: Mount, image: str, digest: str, 
         "nodeSelector",
         "tolerations",
         "affinity",
-        "serviceAccountName",
         "imagePullSecrets",
         "priorityClassName",
     )
@@ -159,6 +172,9 @@ def _template(service: InferenceService, mount: Mount, image: str, digest: str, 
         },
         "spec": {
             **{field: given[field] for field in passed_on if given.get(field)},
+            # Always said: the API server keeps its old alias of it, `serviceAccount`, and fills a field that is taken
+            # back from there.
+            "serviceAccountName": given.get("serviceAccountName") or DEFAULT_SERVICE_ACCOUNT,
             "automountServiceAccountToken": False,
             "terminationGracePeriodSeconds": GRACE_PERIOD,
             "securityContext": {

@@ -14,6 +14,7 @@ from aiops_localcluster import control_plane
 from aiops_localcluster.binaries import ensure
 
 ROOT = Path(__file__).resolve().parents[3]
+CLUSTER_NAME = "aiops-quality-operator-a2cf1094"  # the digits: SHA-256 of models/aiops-quality
 KINDS = (
     "deployments,services,serviceaccounts,configmaps,secrets,inferenceservices.aiops-quality.io,roles,rolebindings,"
     "clusterroles,clusterrolebindings"
@@ -75,8 +76,8 @@ def test_install_and_uninstall(installer, kubectl, chart) -> None:
 
     assert installed == {
         "serviceaccount/aiops-quality-operator",
-        "clusterrole.rbac.authorization.k8s.io/aiops-quality-operator-models",
-        "clusterrolebinding.rbac.authorization.k8s.io/aiops-quality-operator-models",
+        f"clusterrole.rbac.authorization.k8s.io/{CLUSTER_NAME}",
+        f"clusterrolebinding.rbac.authorization.k8s.io/{CLUSTER_NAME}",
         "service/aiops-quality-operator",
         "deployment.apps/aiops-quality-operator",
         "configmap/aiops-quality-artifacts",

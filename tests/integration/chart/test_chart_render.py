@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 ARTIFACTS = ("model.pkl", "baseline.npy", "expectations.json", "manifest.json")
+CLUSTER_NAME = "aiops-quality-operator-a2cf1094"  # the digits: SHA-256 of models/aiops-quality
 OWN_LABELS = {"app", "aiops-quality.io/inferenceservice"}
 Objects = dict[tuple[str, str, str], dict[str, Any]]
 
@@ -44,8 +45,8 @@ def test_the_default_is_an_operator_and_a_service(default) -> None:
     """The operator's objects are named after it, the service after the release."""
     assert set(default) == {
         ("ServiceAccount", "models", "aiops-quality-operator"),
-        ("ClusterRole", "", "aiops-quality-operator-models"),
-        ("ClusterRoleBinding", "", "aiops-quality-operator-models"),
+        ("ClusterRole", "", CLUSTER_NAME),
+        ("ClusterRoleBinding", "", CLUSTER_NAME),
         ("Service", "models", "aiops-quality-operator"),
         ("Deployment", "models", "aiops-quality-operator"),
         ("ConfigMap", "models", "aiops-quality-artifacts"),
@@ -155,7 +156,7 @@ def test_prometheus_finds_the_operator_once(default) -> None:
 
 def test_the_operator_may_do_no_more_than_it_needs(default) -> None:
     """No Secrets, no wildcard, no exec, and of an InferenceService nothing but its status."""
-    rules = default["ClusterRole", "", "aiops-quality-operator-models"]["rules"]
+    rules = default["ClusterRole", "", CLUSTER_NAME]["rules"]
     granted = {(resource, verb) for rule in rules for resource in rule["resources"] for verb in rule["verbs"]}
 
     assert not {resource for resource, _ in granted} & {"secrets", "pods/exec", "*"}
@@ -179,7 +180,7 @@ def test_watched_namespaces_get_roles(helm, chart) -> None:
     assert {"name": "WATCH_NAMESPACES", "value": "models,fraud"} in container["env"]
     assert (
         objects["Role", "fraud", "aiops-quality-operator"]["rules"]
-        == clusterwide["ClusterRole", "", "aiops-quality-operator-models"]["rules"][:-1]
+        == clusterwide["ClusterRole", "", CLUSTER_NAME]["rules"][:-1]
     )
 
 
@@ -194,6 +195,21 @@ def test_two_releases_do_not_meet(helm, chart) -> None:
 
     assert not here & elsewhere
     assert not here & set(rendered(helm, chart, release="iris"))
+
+
+def test_cluster_wide_names_do_not_depend_on_where_a_hyphen_is(helm, chart) -> None:
+    """Release x-operator in y and release x in operator-y, and long names that differ at their end, share no ClusterRole."""
+    releases = [("x-operator", "y"), ("x", "operator-y"), ("l" * 52 + "a", "y"), ("l" * 52 + "b", "y")]
+    names = [
+        found["metadata"]["name"]
+        for release, namespace in releases
+        for found in yaml.safe_load_all(
+            helm("template", release, str(chart), "--namespace", namespace, "--set", "inferenceServices=null").stdout
+        )
+        if found and found["kind"] == "ClusterRole"
+    ]
+
+    assert (len(names), len(set(names)), max(map(len, names))) == (4, 4, 63)
 
 
 def test_operator_and_service_cannot_collide(default) -> None:

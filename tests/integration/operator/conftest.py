@@ -368,7 +368,7 @@ class Served:
             return (200 if self.health["status"] == "ok" else 503), self.health
         after = int(path.partition("after=")[2] or -1)
         with self.lock:
-            return 200, self.recorder.report(MODEL, self.expectations, after).to_dict()
+            return 200, self.recorder.report(MODEL, self.expectations, after, self.closed).to_dict()
 
 
 class Server(ThreadingHTTPServer):

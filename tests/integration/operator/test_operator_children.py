@@ -7,6 +7,7 @@ import pytest
 from waiting import until
 
 pytestmark = pytest.mark.usefixtures("operator")
+REVISION = "deployment.kubernetes.io/revision"  # the Deployment controller's own
 CHILDREN = ("ConfigMap", "Service", "Deployment", "PodDisruptionBudget")
 
 
@@ -113,6 +114,22 @@ def test_an_edit_by_hand_is_undone(api, kind, name, edit, look):
     until(lambda: api.get(kind, name), look)
 
 
+def test_an_edit_of_the_remembered_template_is_undone(api):
+    """Together with an edit of the template itself, which alone it would seem to justify."""
+    api.serve()
+    before, name = api.settled(), "aiops-quality.io/applied-template"
+    evil = before["metadata"]["annotations"][name].replace("localhost/aiops-quality:test", "evil:1")
+    pods = {"template": {"spec": {"containers": [{"name": "inference", "image": "evil:1"}]}}}
+    api.patch("Deployment", "iris", {"metadata": {"annotations": {name: evil}}, "spec": pods})
+    after = until(
+        lambda: api.get("Deployment", "iris"),
+        lambda seen: (
+            seen["metadata"]["annotations"] | {REVISION: ""} == before["metadata"]["annotations"] | {REVISION: ""}
+        ),
+    )
+    assert template(after) == template(before)
+
+
 def test_what_others_add_is_left_alone(api, operator):
     """An annotation of somebody else's stays, and is not fought over."""
     api.serve()
@@ -205,6 +222,26 @@ def test_the_scale_subresource_works(api):
     until(lambda: api.get("Deployment", "iris")["spec"]["replicas"], lambda seen: seen == 3)
     answer = api.client.get(api.path("InferenceService", "iris", "scale")).json()
     assert answer["status"]["selector"] == "app=iris,aiops-quality.io/inferenceservice=iris"
+
+
+def test_a_service_that_is_made_paused_says_so(api):
+    """An operator has seen it, and makes nothing of it."""
+    api.serve({"paused": True})
+    api.wait("Ready", "Unknown", "Paused")
+    assert api.get("Deployment", "iris") is None
+    api.change({"paused": False})
+    api.wait("Ready", "False", "RolloutInProgress")
+
+
+def test_pods_that_cannot_be_made_say_why(api):
+    """The ReplicaSet's controller knows; taken back as soon as it can."""
+    api.serve({"podTemplate": {"serviceAccountName": "nobody"}})
+    message = api.wait("Ready", "False", "FailedCreate")["message"]
+    assert message.startswith("Pods cannot be made: ")
+    assert 'serviceaccount "nobody" not found' in message
+    api.wait("Stalled", "False", "Progressing")
+    api.change({"podTemplate": None})
+    api.wait("Ready", "False", "RolloutInProgress")
 
 
 def test_a_paused_service_is_left_as_it_is(api, operator):

@@ -7,11 +7,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiops_drift import Counts, Expectations, Profile, Recorder, Report, WireError, advance
+from aiops_drift import Counts, Expectations, Profile, Recorder, Report, WireError, advance, in_order
 
 RNG = np.random.default_rng(7)
 ROWS = RNG.normal(size=(2000, 3)) * [1.0, 10.0, 0.1]
 PROFILE = Profile.from_rows(ROWS, ["a", "b", "c"])
+MODEL = "sha256:" + "3f" * 32
+NOTHING_VALIDATED = Expectations()
+
+
+def report(recorder, after=-1, expectations=NOTHING_VALIDATED, now=0.0):
+    """What the recorder reports."""
+    return recorder.report(MODEL, expectations, after, now)
 
 
 def recorded(rows, sizes=(), incarnation="0123456789abcdef"):
@@ -47,7 +54,7 @@ def test_difference_undoes_a_sum(cut):
 @given(st.lists(st.integers(1, 400), max_size=12))
 def test_blocks_do_not_depend_on_requests(sizes):
     """Blocks of 16 rows are cut from the stream, whatever the sizes of the requests; every row is counted once."""
-    whole, split = recorded(ROWS).report("m"), recorded(ROWS, sizes).report("m")
+    whole, split = report(recorded(ROWS)), report(recorded(ROWS, sizes))
 
     assert [block.counts for block in whole.blocks] == [block.counts for block in split.blocks]
     assert whole.counts == split.counts
@@ -56,9 +63,9 @@ def test_blocks_do_not_depend_on_requests(sizes):
 
 def test_the_open_block_counts_as_rows_only():
     """150 rows are nine blocks and six rows that wait."""
-    report = recorded(ROWS[:150]).report("m")
+    seen = report(recorded(ROWS[:150]))
 
-    assert (150, 144, 9) == (report.rows, report.counts.n, len(report.blocks))
+    assert (150, 144, 9) == (seen.rows, seen.counts.n, len(seen.blocks))
 
 
 def test_absurd_rows_weigh_no_more_than_the_limit():
@@ -85,7 +92,7 @@ def test_polls_at_any_time_take_each_block_once(sizes):
             recorder.record(np.array(rows), 0.0)
         start += size
         for _ in range(2):
-            cursor, blocks = advance(cursor, recorder.report("m"))
+            cursor, blocks = advance(cursor, report(recorder))
             taken += [block.number for block in blocks]
 
     assert list(range(min(sum(sizes), len(ROWS)) // 16)) == taken
@@ -96,9 +103,9 @@ def test_more_than_the_kept_blocks_arrive_as_their_sum():
     rows = RNG.normal(size=(16 * 700, 3))
     recorder = Recorder(PROFILE, "i")
     recorder.record(rows[: 16 * 100], 0.0)
-    cursor, first = advance(None, recorder.report("m"))
+    cursor, first = advance(None, report(recorder))
     recorder.record(rows[16 * 100 :], 1.0)
-    cursor, later = advance(cursor, recorder.report("m"))
+    cursor, later = advance(cursor, report(recorder))
 
     total = Counts.zero(3)
     for block in (*first, *later):
@@ -111,28 +118,54 @@ def test_more_than_the_kept_blocks_arrive_as_their_sum():
 
 def test_first_contact_takes_the_kept_blocks_only():
     """What is older than the kept blocks is history, not evidence."""
-    _, blocks = advance(None, recorded(RNG.normal(size=(16 * 600, 3))).report("m"))
+    _, blocks = advance(None, report(recorded(RNG.normal(size=(16 * 600, 3)))))
 
     assert list(range(88, 600)) == [block.number for block in blocks]
 
 
 def test_report_survives_json():
     """The operator reads what the pod wrote, to the last bit."""
-    report = recorded(ROWS[:500]).report(
-        "sha256:00", Expectations("failed", 50, ("expect_column_mean_to_be_between(a)",), "1 of 8 failed")
+    sent = report(
+        recorded(ROWS[:500]),
+        expectations=Expectations("failed", 50, 3, ("expect_column_median_to_be_between(a)",), "1 of 8 failed"),
+        now=12.5,
     )
 
-    assert report == Report.from_dict(json.loads(json.dumps(report.to_dict())))
+    assert sent == Report.from_dict(json.loads(json.dumps(sent.to_dict())))
+
+
+@given(st.integers(-(10**6), 10**6))
+def test_clocks_that_disagree_do_not_reorder_rows(skew):
+    """Blocks are ordered by their age on their own pod's clock."""
+    pods = [Recorder(PROFILE, "a"), Recorder(PROFILE, "b")]
+    for turn in range(6):
+        pods[turn % 2].record(ROWS[turn * 16 : turn * 16 + 16], turn + (turn % 2) * skew)
+    reports = [report(pods[0], now=10.0), report(pods[1], now=10.0 + skew)]
+    blocks = in_order((seen, advance(None, seen)[1]) for seen in reports)
+
+    assert [Counts.of(PROFILE, ROWS[turn * 16 : turn * 16 + 16]) for turn in range(6)] == [b.counts for b in blocks]
+
+
+def test_a_pod_with_many_features_keeps_fewer_blocks():
+    """A report stays small enough to be read: 32 blocks of 2048 features, 512 of four."""
+    profile = Profile.from_rows(RNG.normal(size=(20, 2048)))
+    recorder = Recorder(profile, "i")
+    recorder.record(RNG.normal(size=(16 * 40, 2048)), 0.0)
+
+    assert (32, list(range(8, 40))) == (
+        len(report(recorder).blocks),
+        [block.number for block in report(recorder).blocks],
+    )
 
 
 def test_after_leaves_out_what_was_read():
     """`?after=` keeps the answer small."""
-    assert [30] == [block.number for block in recorded(ROWS[:500]).report("m", after=29).blocks]
+    assert [30] == [block.number for block in report(recorded(ROWS[:500]), after=29).blocks]
 
 
 def broken(**change):
     """A valid document with one field replaced."""
-    return {**recorded(ROWS[:40]).report("m").to_dict(), **change}
+    return {**report(recorded(ROWS[:40])).to_dict(), **change}
 
 
 @pytest.mark.parametrize(
@@ -141,13 +174,20 @@ def broken(**change):
         (None, "document is not an object"),
         ([], "document is not an object"),
         (broken(version=2), "/drift speaks version 2, this operator reads 1"),
-        (broken(incarnation=7), "document.incarnation is not a text of at most 1024 characters"),
-        (broken(incarnation="x" * 1025), "document.incarnation is not a text of at most 1024 characters"),
+        (broken(incarnation=7), "document.incarnation is not a text of at most 64 characters"),
+        (broken(incarnation="x" * 65), "document.incarnation is not a text of at most 64 characters"),
+        (broken(model="m"), "document.model is not a digest, sha256: and 64 hexadecimal digits"),
+        (broken(profile="sha256:" + "G" * 64), "document.profile is not a digest, sha256: and 64 hexadecimal digits"),
+        (broken(features=[]), "document.features is not a list of distinct names that can be shown"),
+        (broken(features=["a", "a", "c"]), "document.features is not a list of distinct names that can be shown"),
+        (broken(features=["a", "b", "c\n"]), "document.features is not a list of distinct names that can be shown"),
+        (broken(features=["a", "b", "\ud800"]), "document.features is not a list of distinct names that can be shown"),
+        (broken(now=10**400), "document.now is not a number within ±9.0072e+15"),
         (broken(rows=-1), "document.rows is not a whole number from 0 to 2⁵³"),
         (broken(rows=True), "document.rows is not a whole number from 0 to 2⁵³"),
         (broken(rows=2**60), "document.rows is not a whole number from 0 to 2⁵³"),
         (broken(features=["a", "b"]), "blocks[0].sum_z is not a list of at most 2"),
-        (broken(features="abc"), "document.features is not a list of at most 4096"),
+        (broken(features="abc"), "document.features is not a list of at most 2048"),
         (broken(features=["a", "b", "c" * 300]), "document.features is not a list of texts of at most 253 characters"),
         (broken(counts=[]), "document.counts is not an object"),
         (broken(blocks=[{}] * 513), "document.blocks is not a list of at most 512"),
@@ -160,7 +200,12 @@ def broken(**change):
             broken(blocks=[{**broken()["blocks"][0], "sum_z": [1e9, 0, 0]}]),
             "blocks[0].sum_z is not 3 numbers within ±320",
         ),
-        (broken(blocks=[{**broken()["blocks"][0], "n": 17}]), "a block has 1 to 16 rows, not 17"),
+        (
+            broken(blocks=[{**broken()["blocks"][0], "sum_z": [10**400, 0, 0]}]),
+            "blocks[0].sum_z is not 3 numbers within ±320",
+        ),
+        (broken(blocks=[{**broken()["blocks"][0], "n": 17}]), "a block has 16 rows, not 17"),
+        (broken(blocks=[{**broken()["blocks"][0], "n": 1}]), "a block has 16 rows, not 1"),
         (broken(blocks=[broken()["blocks"][0]] * 2), "the numbers of blocks do not ascend by one"),
         (
             broken(expectations={"state": "maybe"}),

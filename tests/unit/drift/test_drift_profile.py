@@ -77,7 +77,11 @@ def test_scores_are_finite_for_any_finite_rows(rows):
         ([["a"], ["b"]], None, "the baseline is not an array of numbers: could not convert string to float: 'a'"),
         ([[1.0], [2.0]], ["a", "b"], "the baseline has 1 columns, but 2 feature names were given"),
         ([[1.0, 2.0], [2.0, 3.0]], ["a", "a"], "the profile cannot be used: two features have one name: 'a'"),
-        ([[1.0], [2.0]], [""], "the profile cannot be used: a feature's name must have 1 to 253 characters"),
+        (
+            [[1.0], [2.0]],
+            [""],
+            "the profile cannot be used: a feature's name must have 1 to 253 characters that can be shown",
+        ),
         (
             [[1e308], [1e308]],
             None,

@@ -7,7 +7,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aiops_drift import Block, Counts, Profile, Recorder, State, Thresholds, advance, observe, verdict
+from aiops_drift import (
+    Block,
+    Counts,
+    Expectations,
+    Profile,
+    Recorder,
+    State,
+    Thresholds,
+    advance,
+    observe,
+    reconsider,
+    verdict,
+)
 
 RNG = np.random.default_rng(11)
 BASELINE = RNG.normal(size=(500, 4)) * [0.8, 0.4, 1.8, 0.8] + [5.8, 3.1, 3.8, 1.2]
@@ -31,7 +43,12 @@ def after(rows, state=None, thresholds=DEFAULT):
     """The state after these rows, cut in blocks."""
     recorder = Recorder(PROFILE, "i")
     recorder.record(rows, 0.0)
-    return observe(state or State(), advance(None, recorder.report("m"))[1], NAMES, thresholds)
+    return observe(
+        state or State(),
+        advance(None, recorder.report("sha256:" + "3f" * 32, Expectations(), -1, 0.0))[1],
+        NAMES,
+        thresholds,
+    )
 
 
 def said(state, thresholds=DEFAULT):
@@ -106,14 +123,21 @@ def test_a_lower_threshold_acts_on_the_rows_already_seen():
     """No new row is needed for a changed threshold."""
     state = after(healthy(300) + WIDER)
 
-    assert (False, True) == (state.drifting, observe(state, (), NAMES, Thresholds(z_score=1.0)).drifting)
+    assert (False, True) == (state.drifting, reconsider(state, NAMES, Thresholds(z_score=1.0)).drifting)
 
 
 def test_a_higher_threshold_clears_at_once():
-    """Neither way does a changed threshold wait for traffic."""
-    state = after(unit_error(300) * [1, 1, 0.5, 1])
+    """Neither way does a changed threshold wait for traffic, however few rows there are."""
+    state = after(unit_error(64) * [1, 1, 0.5, 1])
 
-    assert (True, False) == (state.drifting, observe(state, (), NAMES, Thresholds(z_score=15.0)).drifting)
+    assert (True, False) == (state.drifting, reconsider(state, NAMES, Thresholds(z_score=15.0)).drifting)
+
+
+def test_a_takeover_with_too_few_rows_is_not_reconsidered():
+    """A changed threshold does not end an episode of which hardly a row is known."""
+    state = after(healthy(16), State(drifting=True))
+
+    assert True is reconsider(state, NAMES, Thresholds(z_score=15.0)).drifting
 
 
 def test_one_feature_may_have_a_threshold_of_its_own():
@@ -134,25 +158,58 @@ def test_a_constant_feature_that_moves_is_reported_and_is_not_drift():
     assert (False, ("b",)) == (answer.drifting, answer.off_constant)
 
 
+def block(number, bad, size):
+    """A block of so many rows, all healthy or all in the wrong unit."""
+    return Block(number, 0.0, Counts.of(PROFILE, (unit_error if bad else healthy)(size)))
+
+
 @settings(max_examples=50)
 @given(
-    st.lists(st.tuples(st.integers(1, 30), st.booleans()), min_size=1, max_size=12),
-    st.lists(st.integers(1, 40), min_size=1, max_size=12),
+    st.lists(st.tuples(st.booleans(), st.sampled_from([16, 16, 16, 16, 400])), min_size=1, max_size=80),
+    st.lists(st.integers(1, 30), min_size=1, max_size=12),
     st.integers(16, 600),
 )
-def test_polls_do_not_change_the_verdict(phases, polls, min_samples):
-    """The verdict depends on the blocks and their order, not on how many arrived with a poll; the state stays bounded."""
-    rows = np.concatenate([(unit_error if bad else healthy)(16 * n) for n, bad in phases])
-    blocks = [
-        Block(i, 0.0, Counts.of(PROFILE, rows[start : start + 16])) for i, start in enumerate(range(0, len(rows), 16))
-    ]
+def test_polls_do_not_change_the_verdict(kinds, polls, min_samples):
+    """The verdict depends on the blocks and their order, not on how many come with a poll, gaps too; the state is bounded."""
+    blocks = [block(i, bad, size) for i, (bad, size) in enumerate(kinds)]
     thresholds = replace(DEFAULT, min_samples=min_samples)
     whole = observe(State(), blocks, NAMES, thresholds)
     state, start = State(), 0
     for size in (*polls, len(blocks)):
-        if blocks[start : start + size]:
-            state = observe(state, blocks[start : start + size], NAMES, thresholds)
+        state = observe(state, blocks[start : start + size], NAMES, thresholds)
         start += size
 
     assert whole == state
-    assert sum(block.counts.n for block in whole.blocks) < max(256, min_samples + 64) + 16
+    assert sum(kept.counts.n for kept in whole.blocks[1:]) < max(256, max(128, min_samples) + 64 + 400)
+
+
+@settings(max_examples=50)
+@given(st.lists(st.tuples(st.booleans(), st.integers(1, 12)), min_size=1, max_size=8), st.integers(16, 300))
+def test_steps_are_those_of_the_definition(phases, min_samples):
+    """Block by block, drift sets in and ends as the plain definition says."""
+    kinds = [bad for bad, count in phases for _ in range(count)]
+    thresholds = replace(DEFAULT, min_samples=min_samples)
+    state, history, drifting = State(), [], False
+    for i, bad in enumerate(kinds):
+        history.append(block(i, bad, 16))
+        state = observe(state, history[-1:], NAMES, thresholds)
+        if drifting:
+            ends = [history[: len(history) - back] for back in range(5)]  # the ends within 64 rows
+            if all(mean_ratio(end, max(128, min_samples)) <= 0.9 for end in ends):
+                drifting, history = False, last(history, max(128, min_samples))
+        else:
+            drifting = 16 * len(history) >= min_samples and mean_ratio(history, max(256, min_samples), 0) > 1
+        assert drifting == state.drifting
+
+
+def last(blocks, rows):
+    """The newest blocks with at least so many rows."""
+    return blocks[-((rows + 15) // 16) :]
+
+
+def mean_ratio(blocks, rows, least=None):
+    """Largest |mean z| over the threshold of 5; infinite where there are fewer rows than needed."""
+    if 16 * len(blocks) < (rows if least is None else least):
+        return np.inf
+    window = last(blocks, rows)
+    return np.abs(np.sum([kept.counts.sum_z for kept in window], axis=0)).max() / (16 * len(window)) / 5

@@ -7,7 +7,7 @@ import joblib
 import numpy as np
 import pytest
 import sklearn
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LinearRegression, LogisticRegression
 
 from aiops_drift import Profile
 from aiops_inference.artifacts import load, read_baseline
@@ -33,6 +33,26 @@ def break_model_bytes(directory):
 def break_baseline_bytes(directory):
     """Another baseline than the one that was trained on."""
     np.save(directory.path / "baseline.npy", directory.rows + 1)
+
+
+def break_manifest_golden(directory):
+    """A golden input that no float can hold."""
+    directory.write_manifest(golden={"inputs": [[10**400, 1, 1, 1]], "predictions": [0]})
+
+
+def break_manifest_prediction(directory):
+    """A golden prediction that no float can hold, of a regression."""
+    directory.task = "regression"
+    directory.model = LinearRegression().fit(directory.rows, directory.rows[:, 0])
+    joblib.dump(directory.model, directory.path / "model.pkl")
+    directory.write_manifest(golden={"inputs": [[1, 1, 1, 1]], "predictions": [10**400]})
+
+
+def break_manifest_mean(directory):
+    """A mean in the profile that no float can hold."""
+    profile = Profile.from_rows(directory.rows, directory.names).to_dict()
+    profile["features"][0]["mean"] = 10**400
+    directory.write_manifest(profile=profile)
 
 
 def break_suite_bytes(directory):
@@ -112,6 +132,9 @@ BREAKAGES = [
     (break_model_predict, "ModelUnloadable", "model.pkl holds a dict, which has no predict()"),
     (break_libraries, "LibraryVersionMismatch", "it was saved with scikit-learn 0.1.2 (here "),
     (break_golden, "GoldenPredictionsDiffer", "golden row 2 predicts 0, but manifest.json says 2"),
+    (break_manifest_golden, "ManifestInvalid", "manifest.json is malformed: OverflowError"),
+    (break_manifest_prediction, "GoldenPredictionsDiffer", "golden row 0 predicts"),
+    (break_manifest_mean, "ManifestInvalid", "the profile is malformed: OverflowError"),
     (break_manifest_json, "ManifestInvalid", "manifest.json is malformed: JSONDecodeError"),
     (break_manifest_version, "ManifestInvalid", "schemaVersion 2; this image reads 1"),
     (break_manifest_profile, "ManifestInvalid", "the profile is malformed"),

@@ -81,17 +81,17 @@ def test_a_verdict_follows_the_rows(eventually):
 
     async def scenario():
         async with watching() as watch:
-            states = [watch.validator.expectations.state]
+            states = [(watch.validator.expectations.state, watch.validator.expectations.batches)]
             for value in (1, 99, 2):
                 watch.validator.offer(rows(value))
                 validated = watch.count("expectations_rows_total")
                 await eventually(lambda validated=validated: watch.count("expectations_rows_total") > validated)
-                states.append(watch.validator.expectations.state)
+                states.append((watch.validator.expectations.state, watch.validator.expectations.batches))
             return states, watch
 
     states, watch = asyncio.run(scenario())
-    assert ["pending", "passed", "failed", "passed"] == states
-    assert [Expectations("failed", MIN_BATCH_ROWS, ("expect_small(a)",))] == watch.failures
+    assert [("pending", 0), ("passed", 1), ("failed", 2), ("passed", 3)] == states
+    assert [Expectations("failed", MIN_BATCH_ROWS, 2, ("expect_small(a)",))] == watch.failures
     assert 3 * MIN_BATCH_ROWS == watch.count("expectations_rows_total")
     assert 1 == watch.count("expectations_process_starts_total")
     assert b'"state": "failed", "failed": ["expect_small(a)"]' in watch.stream.getvalue()
@@ -126,7 +126,7 @@ def test_newer_rows_push_out_the_oldest(eventually):
             return watch.validator.expectations, watch
 
     verdict, watch = asyncio.run(scenario())
-    assert Expectations("passed", MAX_WAITING_ROWS) == verdict
+    assert Expectations("passed", MAX_WAITING_ROWS, 1) == verdict
     assert 4 * MAX_WAITING_ROWS == watch.count("expectations_dropped_rows_total")
 
 
@@ -193,16 +193,19 @@ def test_a_stopped_validator_takes_nothing(eventually):
 
     async def scenario():
         async with watching() as watch:
-            await eventually(lambda: watch.validator.pid)
+            watch.validator.offer(rows(1))
+            await eventually(lambda: watch.validator.expectations.state == "passed")
             await watch.validator.stop("switched off in the settings")
             watch.validator.offer(rows(1))
             stopped = (watch.validator.pid, watch.validator.expectations)
             watch.validator.start(json.dumps(SUITE).encode())
+            again = watch.validator.expectations
             watch.validator.offer(rows(1))
             await eventually(lambda: watch.validator.expectations.state == "passed")
-            return stopped
+            return *stopped, again, watch.validator.expectations.batches
 
-    assert (None, Expectations("disabled", message="switched off in the settings")) == asyncio.run(scenario())
+    disabled = Expectations("disabled", batches=1, message="switched off in the settings")
+    assert (None, disabled, Expectations("pending", batches=1), 2) == asyncio.run(scenario())
 
 
 @pytest.mark.parametrize(

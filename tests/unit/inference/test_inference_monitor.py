@@ -1,4 +1,5 @@
 import asyncio
+import time
 
 import numpy as np
 import pytest
@@ -97,9 +98,10 @@ def test_every_accepted_row_is_counted_once():
     monitor = Monitor(PROFILE, "sha256:m", RuntimeSettings())
     for _ in range(5):
         monitor.observe(np.ones((7, 3)), 12.5)
-    report = monitor.report(Expectations("pending"), after=0)
+    report = monitor.report(Expectations("pending"), 13.5, after=0)
     assert (35, 32, [1]) == (report.rows, report.counts.n, [block.number for block in report.blocks])
     assert ("sha256:m", PROFILE.digest, "pending") == (report.model, report.profile, report.expectations.state)
+    assert (13.5, 12.5) == (report.now, report.blocks[0].closed)
 
 
 def test_the_report_reads_back_as_the_operator_reads_it(serving, directory):
@@ -113,7 +115,9 @@ def test_the_report_reads_back_as_the_operator_reads_it(serving, directory):
             rest = (await pod.client.get("/drift", params={"after": 7})).json()
             return Report.from_dict(whole), Report.from_dict(rest)
 
+    began = time.time()
     whole, rest = asyncio.run(scenario())
+    assert began <= whole.blocks[-1].closed <= whole.now <= rest.now <= time.time()
     assert (150, 144, 9) == (whole.rows, whole.counts.n, len(whole.blocks))
     assert whole.blocks[8:] == rest.blocks
     assert tuple(directory.names) == whole.features

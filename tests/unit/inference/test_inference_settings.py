@@ -1,5 +1,6 @@
 import asyncio
 import contextlib
+import itertools
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aiops_inference.errors import RuntimeConfigError, SettingsError
+from aiops_inference.monitor import Monitor
 from aiops_inference.settings import RuntimeFile, RuntimeSettings, Settings
 
 FULL = b"""
@@ -104,7 +106,14 @@ def test_the_environment_wins_over_the_file():
         (b"drift: {features: [{name: a}]}", "drift.features[0].zScoreThreshold is None"),
         (b"drift: {expectations: {mode: maybe}}", "drift.expectations.mode is 'maybe'; it must be auto or disabled"),
         (b"drift: {webhook: {cooldown: 5m}}", "drift.webhook.cooldown is '5m'"),
+        (b"drift: {webhook: {cooldown: false}}", "drift.webhook.cooldown is False"),
         (b"#" * 2_000_000, "it has 2000000 bytes"),
+        (b"drift: {expectations: {mode: [auto]}}", "drift.expectations.mode is ['auto']; it must be auto or disabled"),
+        (b"drift: {zScoreThreshold: 1" + b"0" * 400 + b"}", "drift.zScoreThreshold is 1000"),
+        (b"drift: {zScoreThreshold: 0x" + b"f" * 5000 + b"}", "it cannot be understood: ValueError"),
+        (b'a: !!timestamp "abc"', "it is not YAML: AttributeError"),
+        (b'a: !!bool "foo"', "it is not YAML: KeyError"),
+        (b'a: !!int ""', "it is not YAML: IndexError"),
     ],
 )
 def test_a_broken_file_says_where(content, sentence):
@@ -144,6 +153,26 @@ def test_a_file_is_followed_and_a_broken_one_changes_nothing(tmp_path):
     assert [(False, 5), (True, 4), (False, 4), (False, 4), (False, 4), (False, 4), (True, 3)] == seen
 
 
+def test_a_value_of_aliases_is_not_written_out():
+    """A kilobyte of YAML may stand for more text than there is memory."""
+    bomb = "".join(
+        f"{name}: &{name} [{', '.join([f'*{below}'] * 9)}]\n" for below, name in itertools.pairwise("abcdefghijkl")
+    )
+    with pytest.raises(RuntimeConfigError) as caught:
+        RuntimeSettings.parse(f"a: &a [1]\n{bomb}drift: {{zScoreThreshold: *l}}".encode())
+    assert len(str(caught.value)) < 1_000_000
+
+
+def test_a_file_that_was_never_good_leaves_the_defaults(tmp_path):
+    """And the complaint says so."""
+    path = tmp_path / "runtime.yaml"
+    path.write_text('drift: {zScoreThreshold: !!int ""}')
+    file = RuntimeFile(path)
+    with pytest.raises(RuntimeConfigError, match="is refused, the defaults are used: it is not YAML"):
+        file.refresh()
+    assert RuntimeSettings() == file.current
+
+
 def test_a_file_that_cannot_be_read_is_a_complaint(tmp_path):
     """A directory in its place, for one."""
     with pytest.raises(RuntimeConfigError, match="cannot be read"):
@@ -171,3 +200,61 @@ def test_changed_thresholds_act_without_a_restart(serving, directory, monkeypatc
     before, lowered, broken = asyncio.run(scenario())
     assert [False, True, True] == [answer["drift_detected"] for answer in (before, lowered, broken)]
     assert before["drift_score"] == lowered["drift_score"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "drift: {expectations: {mode: [auto]}}",
+        'drift: !!timestamp "abc"',
+        'drift: !!bool "foo"',
+        'drift: !!int ""',
+        "drift: {zScoreThreshold: 1" + "0" * 400 + "}",
+    ],
+)
+def test_a_file_that_is_broken_from_the_start_is_followed_until_it_is_good(
+    serving, directory, monkeypatch, eventually, content
+):
+    """The pod serves with the defaults, says so, and takes the mended file."""
+    monkeypatch.setattr("aiops_inference.service.RUNTIME_INTERVAL", 0.01)
+    body = {"inputs": [[5.1, 3.5, 1.4, 0.2]]}
+    path = directory.settings.runtime_config
+    path.write_text(content)
+
+    async def scenario():
+        async with serving(directory.write()) as pod:
+            broken = (await pod.predict(body)).json()
+            complaints = [line for line in pod.lines() if "the defaults are used" in line]
+            path.write_text("drift: {zScoreThreshold: 0.5}")
+            await eventually(lambda: any('"z_score": 0.5' in line or '"z_score":0.5' in line for line in pod.lines()))
+            mended = (await pod.predict(body)).json()
+            return complaints, broken, mended
+
+    complaints, broken, mended = asyncio.run(scenario())
+    assert 1 == len(complaints)
+    assert [False, True] == [answer["drift_detected"] for answer in (broken, mended)]
+
+
+def test_settings_that_cannot_be_applied_are_not_the_last_ones_looked_at(serving, directory, monkeypatch, eventually):
+    """Whatever goes wrong is a line in the log, and the next content has its turn."""
+    monkeypatch.setattr("aiops_inference.service.RUNTIME_INTERVAL", 0.01)
+    path = directory.settings.runtime_config
+    apply = Monitor.apply
+
+    def breaks(monitor, settings):
+        if settings.z_score == 4:
+            message = "four"
+            raise KeyError(message)
+        return apply(monitor, settings)
+
+    monkeypatch.setattr(Monitor, "apply", breaks)
+
+    async def scenario():
+        async with serving(directory.write()) as pod:
+            path.write_text("drift: {zScoreThreshold: 4}")
+            await eventually(lambda: any("they cannot be applied: KeyError: 'four'" in line for line in pod.lines()))
+            path.write_text("drift: {zScoreThreshold: 0.5}")
+            await eventually(lambda: any('"z_score": 0.5' in line or '"z_score":0.5' in line for line in pod.lines()))
+            return (await pod.predict({"inputs": [[5.1, 3.5, 1.4, 0.2]]})).json()
+
+    assert asyncio.run(scenario())["drift_detected"]

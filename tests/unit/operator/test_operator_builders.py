@@ -1,5 +1,6 @@
 """Golden objects of the builders: the whole dict, so that no field slips in or out."""
 
+import hashlib
 import json
 
 import pytest
@@ -139,6 +140,7 @@ def test_deployment(make):
             },
         },
         "spec": {
+            "serviceAccountName": "default",
             "automountServiceAccountToken": False,
             "terminationGracePeriodSeconds": 30,
             "securityContext": {
@@ -198,7 +200,9 @@ def test_deployment(make):
         },
     }
     built = build(service)
-    assert json.loads(built["metadata"]["annotations"].pop("aiops-quality.io/applied-template")) == template
+    remembered = built["metadata"]["annotations"].pop("aiops-quality.io/applied-template")
+    digest = built["metadata"]["annotations"].pop("aiops-quality.io/applied-template-digest")
+    assert (json.loads(remembered), digest) == (template, hashlib.sha256(remembered.encode()).hexdigest()[:16])
     assert built == {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
@@ -395,5 +399,27 @@ def test_pods_roll_for_their_annotations_only_where_they_must(make, scrape, anno
 @pytest.mark.parametrize("annotation", [None, "", "{", "[]", '{"metadata": {}}', "null"])
 def test_a_deployment_that_remembers_nothing_of_use(annotation):
     """A broken annotation is as good as none."""
-    annotations = {} if annotation is None else {"aiops-quality.io/applied-template": annotation}
+    annotations = {}
+    if annotation is not None:
+        annotations["aiops-quality.io/applied-template"] = annotation
+        annotations["aiops-quality.io/applied-template-digest"] = hashlib.sha256(annotation.encode()).hexdigest()[:16]
     assert resources.stored_template({"metadata": {"annotations": annotations}}) is None
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda remembered, digest: (remembered.replace('"terminationGracePeriodSeconds":30', '"x":30'), digest),
+        lambda remembered, digest: (remembered, digest[::-1]),
+        lambda remembered, _: (remembered, None),
+        lambda remembered, _: (remembered, 7),
+    ],
+)
+def test_a_template_that_was_edited_where_it_is_remembered_is_built_anew(make, edit):
+    """An edit by hand of the annotation is undone like any other."""
+    live = build(make())
+    names = ("aiops-quality.io/applied-template", "aiops-quality.io/applied-template-digest")
+    edited = edit(*(live["metadata"]["annotations"][name] for name in names))
+    annotations = dict(zip(names, edited, strict=True))
+    stored = resources.stored_template(live | {"metadata": live["metadata"] | {"annotations": annotations}})
+    assert (stored, build(make(), stored=stored)) == (None, live)

@@ -46,7 +46,7 @@ class FakePod:
 
     def report(self, after=-1):
         """What `GET /drift` says."""
-        return self.recorder.report(self.model, self.expectations or Expectations(), after)
+        return self.recorder.report(self.model, self.expectations or Expectations(), after, 1000.0)
 
 
 def answers_of(*pods):
@@ -171,21 +171,67 @@ def test_incarnations_that_are_gone_do_not_pile_up():
 @pytest.mark.parametrize(
     ("states", "expected"),
     [
-        (["passed", "failed", "error"], Expectations("failed", 10, ("x",), "")),
-        (["passed", "error"], Expectations("error", 10, ("x",), "")),
-        (["pending", "passed"], Expectations("passed", 10, ("x",), "")),
-        (["disabled", "pending"], Expectations("pending", 10, ("x",), "")),
+        (["passed", "failed", "error"], Expectations("failed", 10, failed=("x",))),
+        (["passed", "error"], Expectations("error", 10, failed=("x",))),
+        (["pending", "passed"], Expectations("passed", 10, failed=("x",))),
+        (["disabled", "pending"], Expectations("pending", 10, failed=("x",))),
         (["disabled"], Expectations()),
         ([], Expectations()),
     ],
 )
 def test_expectations_merge_to_the_worst(states, expected):
     """One answer for all pods."""
-    pods = []
-    for number, state in enumerate(states):
-        pods.append(FakePod(f"p{number}"))
-        pods[-1].expectations = Expectations(state, 10, ("x",))
-    assert drift.merged_expectations([pod.report() for pod in pods]) == expected
+    assert expected == drift.merged_expectations([Expectations(state, 10, failed=("x",)) for state in states])
+
+
+FAILED = Expectations("failed", 50, 1, ("x",))
+
+
+def test_a_pod_that_misses_a_poll_is_not_forgotten():
+    """What it said last holds: neither its failure nor its model flickers."""
+    pods = [FakePod("p0").receive(rows(64)), FakePod("p1").receive(rows(64, seed=3))]
+    pods[0].expectations = FAILED
+    both = merged(*pods)
+    one = drift.merge(both, {pods[0].pod: PodError("no answer"), pods[1].pod: pods[1].report()}, SETTINGS)
+    gone = drift.merge(both, {pods[1].pod: pods[1].report()}, SETTINGS)
+
+    assert (both.finding.expectations, both.finding.models) == (one.finding.expectations, one.finding.models)
+    assert ("disabled", {"p1": MODEL}) == (gone.finding.expectations.state, gone.finding.models)
+
+
+def test_a_failure_is_left_behind_by_the_rows_of_the_service():
+    """A pod that gets no more rows validates none; its failure does not hold for ever. A new one counts anew."""
+    idle, busy = FakePod("p0").receive(rows(64)), FakePod("p1")
+    idle.expectations = FAILED
+    memory, states = merged(idle, busy), []
+    for seed in range(3):
+        busy.receive(rows(128, seed=seed))
+        memory = merged(idle, busy, memory=memory)
+        states.append(memory.finding.expectations.state)
+    idle.expectations = Expectations("failed", 50, 2, ("x",))
+    again = merged(idle, busy, memory=memory)
+
+    assert ["failed", "failed", "pending"] == states
+    assert "failed" == again.finding.expectations.state
+
+
+def test_clocks_of_pods_may_disagree():
+    """A broken sensor before one pod is seen whichever pod's clock is ahead."""
+    verdicts = []
+    for skew in (-3600.0, 0.0, 3600.0):
+        broken, healthy_pod = FakePod("p0"), FakePod("p1")
+        for number in range(20):
+            broken.receive(rows(16, 20.0, seed=number), float(number))
+            healthy_pod.receive(rows(16, seed=100 + number), number + 0.5 + skew)
+        skewed = healthy_pod.report()
+        reports = {
+            broken.pod: broken.report(),
+            healthy_pod.pod: skewed.__class__(**{**skewed.__dict__, "now": 1000 + skew}),
+        }
+        verdicts.append(drift.merge(Memory(), reports, SETTINGS).finding.verdict)
+
+    assert [True] * 3 == [found.drifting for found in verdicts]
+    assert 1 == len({found.score for found in verdicts})
 
 
 EPISODE = {"episode": "e", "since": "2030-01-01T00:00:00Z"}
@@ -195,13 +241,15 @@ EPISODE = {"episode": "e", "since": "2030-01-01T00:00:00Z"}
     ("reason", "block", "drifting"),
     [
         ("ScoreAboveThreshold", EPISODE, True),
-        ("NoReadyPods", EPISODE, True),
+        ("NoReadyPods", EPISODE | {"score": "7.0", "threshold": "5"}, True),
+        ("NoReadyPods", EPISODE | {"score": "0.1", "threshold": "5"}, False),
+        ("PodsUnreachable", EPISODE | {"score": "much", "threshold": "5"}, False),
         ("ExpectationsFailed", EPISODE, False),
         ("WithinThresholds", {}, False),
     ],
 )
 def test_a_takeover_goes_on_with_the_episode_of_the_status(make, reason, block, drifting):
-    """Unless it was Great Expectations' alone, which the pods will say again."""
+    """Unless it was Great Expectations' alone, by the reason or by the score: the pods will say that again."""
     condition = {"type": "DriftDetected", "status": "True", "reason": reason, "message": ""}
     service = make(status={"conditions": [condition], "drift": block, "model": {"digest": MODEL}})
     memory = drift.taken_over(service)
@@ -209,6 +257,21 @@ def test_a_takeover_goes_on_with_the_episode_of_the_status(make, reason, block, 
     same = merged(FakePod().receive(rows(16)), memory=memory)
     other = merged(FakePod(model=OTHER_MODEL).receive(rows(16)), memory=memory)
     assert (same.state.drifting, other.state.drifting) == (drifting, False)
+
+
+def test_a_takeover_does_not_judge_settled_rows_again(make):
+    """The rows of an episode that is over, in the one pod that is left, do not begin it anew."""
+    stamp = "2030-01-01T00:00:00Z"
+    condition = {"type": "DriftDetected", "status": "False", "reason": "WithinThresholds", "lastTransitionTime": stamp}
+    memory = drift.taken_over(make(status={"conditions": [condition], "drift": {}, "model": {"digest": MODEL}}))
+    pod = FakePod().receive(rows(256, 9.0), at=900.0).receive(rows(64), at=990.0)  # the report is of 1000
+    seen = drift.merge(memory, answers_of(pod), SETTINGS, oldest=50.0)
+    pod.receive(rows(256, 9.0), at=999.0)
+    later = drift.merge(seen, answers_of(pod), SETTINGS, oldest=50.0)
+
+    assert dt.datetime(2030, 1, 1, tzinfo=dt.UTC) == memory.settled_at
+    assert (64, False) == (seen.finding.verdict.samples, seen.finding.verdict.drifting)
+    assert True is later.finding.verdict.drifting
 
 
 # --- over HTTP ---------------------------------------------------------------------------------------------------

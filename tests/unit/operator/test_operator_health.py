@@ -56,10 +56,34 @@ def test_a_watcher_that_ends_is_missed():
     assert (freshness.fault(140), freshness.fault(161)) == ("", "ended: watcher for pods.v1@None")
 
 
+def test_a_deletion_that_falls_into_a_relist_is_no_death():
+    """Kopf does not deliver it; whoever looks at the key that is no longer shown says that it is gone."""
+    freshness = Freshness()
+    freshness.heard(A, "1", 0)
+    freshness.heard(B, "1", 0)
+    assert freshness.listed({A: "1", B: "1"}, 20) == set()
+    assert freshness.listed({B: "1"}, 40) == {A}
+    freshness.gone(A, 41)
+    assert freshness.listed({B: "1"}, 60) == set()
+    assert (freshness.lag(1000), freshness.fault(1000), freshness.delivered) == (0.0, "", {B: "1"})
+
+
+def test_a_resource_that_is_made_again_is_not_gone():
+    """What the watch delivers after the question is newer than the answer."""
+    freshness = Freshness()
+    freshness.heard(A, "1", 0)
+    freshness.heard(A, "2", 42)
+    freshness.gone(A, 41)
+    freshness.listed({A: "2"}, 60)
+    assert (freshness.lag(1000), freshness.delivered) == (0.0, {A: "2"})
+
+
 def test_what_is_gone_is_forgotten():
     """Nothing is kept of resources that were deleted."""
     freshness = Freshness()
     freshness.heard(A, "1", 0)
     freshness.heard(A, None, 1)
+    freshness.heard(B, "1", 1)
+    freshness.gone(B, 2)
     freshness.listed({}, 20)
     assert freshness == Freshness()

@@ -14,6 +14,7 @@ from aiops_operator.status import Condition, Finding, Mounted, Observation, Prob
 
 MONITORING = Condition("MonitoringReady", "True", "PodsAnnotated", "…")
 LATER = dt.timedelta(hours=1)
+PAUSED = "spec.paused is true: Deployment, Service and ConfigMaps are left as they are."
 DIGEST = "sha256:" + "3f9a1c2" + "0" * 57
 TYPES = ["Ready", "Available", "Reconciling", "Stalled", "DriftDetected", "DataQuality", "MonitoringReady"]
 
@@ -55,6 +56,11 @@ def seen(live=None, finding=None, **more):
         "monitoring": MONITORING,
     }
     return Observation(**(defaults | more))
+
+
+def refused(value="True", message="pods are forbidden: no such ServiceAccount"):
+    """What the ReplicaSet's controller says of pods that it cannot make."""
+    return {"type": "ReplicaFailure", "status": value, "reason": "FailedCreate", "message": message}
 
 
 def short(document, *types):
@@ -157,6 +163,40 @@ def test_a_service_that_is_as_it_should_be(make, now):
             [("True", "RolledOut"), ("False", "RolledOut"), ("False", "RolledOut")],
         ),
         (
+            deployment(updated=1, ready=1, conditions=[refused()]),
+            {},
+            [("False", "FailedCreate"), ("True", "FailedCreate"), ("False", "Progressing")],
+        ),
+        (
+            deployment(
+                updated=1,
+                ready=1,
+                conditions=[refused(), {"type": "Progressing", "reason": "ProgressDeadlineExceeded"}],
+            ),
+            {},
+            [("False", "FailedCreate"), ("False", "FailedCreate"), ("True", "FailedCreate")],
+        ),
+        (
+            deployment(updated=1, ready=1, conditions=[refused()]),
+            {"pod_problem": Problem("ImagePullBackOff", "…", stalled=False)},
+            [("False", "ImagePullBackOff"), ("True", "ImagePullBackOff"), ("False", "Progressing")],
+        ),
+        (
+            deployment(updated=1, ready=1, conditions=[refused("False")]),
+            {},
+            [("False", "RolloutInProgress"), ("True", "RolloutInProgress"), ("False", "Progressing")],
+        ),
+        (
+            deployment(ready=1, total=3, conditions=[refused()]),
+            {},
+            [("False", "RolloutInProgress"), ("True", "RolloutInProgress"), ("False", "Progressing")],
+        ),
+        (
+            deployment(conditions=[refused()]),
+            {},
+            [("True", "RolledOut"), ("False", "RolledOut"), ("False", "RolledOut")],
+        ),
+        (
             deployment(),
             {"problem": Problem("ArtifactsNotFound", "…")},
             [("False", "ArtifactsNotFound"), ("False", "ArtifactsNotFound"), ("True", "ArtifactsNotFound")],
@@ -176,6 +216,20 @@ def test_what_keeps_a_service_from_being_ready(make, now, live, more, expected):
     """Ready, Reconciling and Stalled tell progress from what a person must see to."""
     document = status.build(make({"replicas": 2}), seen(live, **more), now)
     assert expected == short(document, "Ready", "Reconciling", "Stalled")
+
+
+def test_why_pods_cannot_be_made_is_carried(make, now):
+    """As far as the CRD has room for it."""
+    messages = [
+        status.condition_of(
+            status.build(
+                make({"replicas": 2}), seen(deployment(updated=1, ready=1, conditions=[refused(message=text)])), now
+            ),
+            "Ready",
+        )["message"]
+        for text in ('serviceaccount "nobody" not found', "x" * 5000)
+    ]
+    assert (messages[0], len(messages[1])) == ('Pods cannot be made: serviceaccount "nobody" not found', 1024)
 
 
 def test_ready_and_available_are_two_things(make, now):
@@ -218,6 +272,33 @@ def test_a_paused_service_keeps_what_ready_said(make, now):
         ("False", "Paused"),
         ("True", "ScoreAboveThreshold"),
     ]
+
+
+@pytest.mark.parametrize(
+    "past",
+    [
+        [],
+        [
+            {
+                "type": "Ready",
+                "status": "Unknown",
+                "reason": "WaitingForOperator",
+                "message": "No operator has seen this service yet.",
+                "lastTransitionTime": "1970-01-01T00:00:00Z",
+            }
+        ],
+    ],
+)
+def test_a_service_that_is_made_paused_has_been_seen(make, now, past):
+    """Nothing is known of its readiness, and that is said by an operator."""
+    spec = {"paused": True}
+    observed = Observation(None, [], Mounted(), None, None, Finding(), MONITORING)
+    first = status.build(make(spec, {"conditions": past}), observed, now)
+    again = status.build(make(spec, first, generation=4), observed, now + LATER)
+    expected = {"type": "Ready", "status": "Unknown", "reason": "Paused", "message": PAUSED}
+    expected["lastTransitionTime"] = "2030-01-02T03:04:05Z"
+    found = [status.condition_of(document, "Ready") for document in (first, again)]
+    assert found == [expected | {"observedGeneration": 3}, expected | {"observedGeneration": 4}]
 
 
 def test_the_default_of_the_crd_is_no_transition(make, now):
@@ -416,7 +497,14 @@ def test_conditions_are_as_the_crd_and_kstatus_want_them(make, now, look):
     assert values["Ready"] != "False" or "True" in (values["Reconciling"], values["Stalled"])
 
 
-@given(st.none() | SCORES.map("{:.1f}".format), SCORES, st.floats(0.1, 15))
+# The usual thresholds, with scores of every size; and tiny ones, with scores of about their size.
+SCALES = st.one_of(
+    st.tuples(SCORES, st.floats(0.1, 15)),
+    st.builds(lambda part, threshold: (part * threshold, threshold), st.floats(0, 4), st.floats(1e-5, 0.1)),
+)
+
+
+@given(st.none() | SCORES.map("{:.1f}".format), SCORES, st.floats(1, 15))
 def test_a_shown_score_is_never_far_from_the_score(shown, score, threshold):
     """By less than a tenth near the threshold, by less than two tenths far below it."""
     shown_now = status.damped(shown, score, threshold)
@@ -424,12 +512,41 @@ def test_a_shown_score_is_never_far_from_the_score(shown, score, threshold):
     assert abs(float(shown_now) - score) < step + 1e-9
 
 
-@given(SCORES, st.floats(-0.04, 0.04), st.floats(0.1, 15))
-def test_a_score_at_rest_is_shown_as_it_was(score, noise, threshold):
-    """What moves by less than a step writes nothing."""
+@given(SCALES, st.floats(0, 1))
+def test_a_shown_score_is_as_fine_as_its_threshold(scale, before):
+    """Off by a fifth of the larger of score, score before and threshold at most, whatever was shown before."""
+    score, threshold = scale
+    past = before * threshold
+    shown = status.damped(status.damped(None, past, threshold), score, threshold)
+    assert abs(float(shown) - score) <= 0.2 * max(score, past, threshold) + 1e-9
+
+
+@given(SCALES, st.floats(-0.04, 0.04))
+def test_a_score_at_rest_is_shown_as_it_was(scale, part):
+    """What moves by less than a step, here by 4% of 1 at most or of the threshold below it, writes nothing."""
+    score, threshold = scale
+    noise = part * min(threshold, 1)
     assume(score + noise >= 0)
     shown = status.damped(None, score, threshold)
     assert status.damped(shown, score + noise, threshold) == shown
+
+
+@pytest.mark.parametrize(
+    ("score", "threshold", "expected"),
+    [
+        (7.44, 5.0, "7.4"),
+        (0.04, 5.0, "0.0"),
+        (0.04, 0.03, "0.040"),
+        (0.004, 0.03, "0.004"),
+        (0.62, 0.5, "0.62"),
+        (7.44, 0.03, "7.4"),
+        (0.9999, 0.5, "1.00"),
+        (0.0, 1e-300, "0.000000000"),
+    ],
+)
+def test_scores_below_one_have_two_digits_that_count(score, threshold, expected):
+    """The larger of score and threshold has: a score above a tiny threshold is not shown as nothing."""
+    assert status.damped(None, score, threshold) == expected
 
 
 @given(st.integers(0, 10**6))

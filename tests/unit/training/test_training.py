@@ -4,6 +4,7 @@ import base64
 import hashlib
 import io
 import json
+from dataclasses import replace
 
 import great_expectations as gx
 import joblib
@@ -79,6 +80,45 @@ def test_great_expectations_loads_the_suite(iris, factor):
     assert (factor == 1) is batches.get_batch(batch_parameters={"dataframe": frame}).validate(suite).success
 
 
+def validated(files, rows):
+    """The types of the expectations that fail on rows of iris, by column."""
+    context = gx.get_context(mode="ephemeral")
+    context.variables.progress_bars = {"globally": False}
+    suite = context.suites.add(gx.ExpectationSuite(**json.loads(files["expectations.json"])))
+    batches = context.data_sources.add_pandas("p").add_dataframe_asset("a").add_batch_definition_whole_dataframe("b")
+    frame = pd.DataFrame(rows, columns=list(load_bundled("iris").features))
+    outcome = batches.get_batch(batch_parameters={"dataframe": frame}).validate(suite)
+    return {
+        (result.expectation_config.kwargs["column"], result.expectation_config.type)
+        for result in outcome.results
+        if not result.success
+    }
+
+
+@pytest.mark.parametrize("absurd", [1e6, -1e6, 1e308])
+def test_one_absurd_row_fails_no_expectation(iris, absurd):
+    """A single request must not look like drift to the whole batch."""
+    rows = load_bundled("iris").rows[:100]
+
+    assert set() == validated(iris, np.vstack([rows, np.full((1, 4), absurd)]))
+
+
+@pytest.mark.parametrize("column", range(4))
+def test_a_unit_error_in_one_feature_fails_that_feature(iris, column):
+    """Millimetres for centimetres, in whichever column."""
+    dataset = load_bundled("iris")
+    rows = dataset.rows[:100].copy()
+    rows[:, column] *= 10
+
+    assert {dataset.features[column]} == {name for name, _ in validated(iris, rows)}
+
+
+@pytest.mark.parametrize("kind", range(3))
+def test_fifty_rows_of_one_class_pass(iris, kind):
+    """The smallest batch may be of one kind of flower."""
+    assert set() == validated(iris, load_bundled("iris").rows[kind * 50 : kind * 50 + 50])
+
+
 def test_configmap_holds_the_files(iris):
     """JSON is readable under data, all else base64 under binaryData, and both come back as they went in."""
     document = yaml.safe_load(configmap.manifest("iris-artifacts", iris))
@@ -145,7 +185,17 @@ def test_csv_target_tells_the_task(tmp_path, targets, task):
         (HEADER + "1,red,x\n" * 12, ": column 'b' does not hold numbers only; encode it or leave it out"),
         (HEADER + "1,2,x\n" * 12, "rows: the target has one class only (x); a classifier needs two"),
         (HEADER + "1,2,x\n" * 12 + "1,3,y\n", "rows: class y has 1 rows; give each class at least 5"),
-        (HEADER + "1,inf,x\n" * 12, ": a value is infinite"),
+        (HEADER + "1,inf,x\n" * 12, ": line 2 has inf in column 'b'; values must be within ±1e+100"),
+        (HEADER + "1,2,3\n" * 12 + "1,2,-inf\n", ": line 14 has -inf in column 'kind'; values must be within ±1e+100"),
+        (HEADER + "1e308,2,x\n-1e308,2,y\n" * 6, ": line 2 has 1e+308 in column 'a'; values must be within ±1e+100"),
+        (HEADER + "1,2,x,9\n" * 12, "cannot be read as CSV: line 2 has 4 fields, but the header has 3"),
+        (HEADER + "1,2,x,\n" * 12, "cannot be read as CSV: line 2 has 4 fields, but the header has 3"),
+        (HEADER + '1,2,"x\n\ny"\n' * 12 + "1,2,x,9\n", ": line 38 has 4 fields, but the header has 3"),
+        (
+            "\n" + HEADER + "1,2,x\n\n \n" * 9 + "1,,y\n",
+            ": line 30 has no value in column 'b'; fill it or leave the line out",
+        ),
+        (HEADER + "1,2,x\n" * 9 + ",,\n", ": line 11 has no value in column 'a'; fill it or leave the line out"),
     ],
 )
 def test_a_csv_file_that_cannot_be_trained_on_is_refused(tmp_path, text, message):
@@ -154,6 +204,31 @@ def test_a_csv_file_that_cannot_be_trained_on_is_refused(tmp_path, text, message
         fit(load_csv(csv(tmp_path, text), "kind"))
 
     assert str(error.value).endswith(message)
+
+
+def test_fractions_are_no_classes(tmp_path):
+    """Where --task says classification and the target is a quantity."""
+    path = csv(tmp_path, HEADER + "1,2,0\n2,1,1.5\n" * 6)
+    with pytest.raises(DataError) as error:
+        load_csv(path, "kind", "classification")
+
+    assert str(error.value).endswith(
+        ": the target 'kind' holds fractions such as 1.5; classes are texts or whole numbers (leave --task out)"
+    )
+
+
+def test_whole_numbers_with_a_point_are_classes_where_the_task_says_so(tmp_path):
+    """0.0 and 1.0 are what other programs write for 0 and 1."""
+    path = csv(tmp_path, HEADER + "1,2,0.0\n2,1,1.0\n" * 6)
+
+    assert ("0.0", "1.0") == load_csv(path, "kind", "classification").classes
+
+
+def test_what_the_model_does_not_take_is_a_sentence():
+    """A data set that no file was read for."""
+    dataset = replace(load_bundled("diabetes"), target=np.full(442, np.inf))
+    with pytest.raises(DataError, match="diabetes: a model cannot be trained on this: "):
+        fit(dataset)
 
 
 @given(st.binary(max_size=300))

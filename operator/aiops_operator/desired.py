@@ -1,0 +1,171 @@
+"""What a service is to have, given what there is; pure."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from aiops_operator import names, resources, status
+from aiops_operator.api import InferenceService
+from aiops_operator.names import Kind
+from aiops_operator.resources import Mount, Scrape
+from aiops_operator.status import Condition, Mounted, Problem
+
+KEPT_COPIES: Final = 2
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What the cluster can do, as discovery last said."""
+
+    service_monitors: bool = False
+
+
+@dataclass(frozen=True)
+class Found:
+    """Artifacts that the pods can mount.
+
+    Attributes:
+        mount: as a volume.
+        model: digest of the model's file, where the operator can know it.
+        copy: the immutable ConfigMap to make of them; None where there is none to make.
+    """
+
+    mount: Mount
+    model: str | None = None
+    copy: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class World:
+    """What a reconcile sees of one service before it changes anything.
+
+    Attributes:
+        service: the resource.
+        children: live objects by kind and name.
+        copies: metadata of the copies of artifacts, newest first.
+        pods: live pods.
+        artifacts: what they are to mount, or why that is not known.
+    """
+
+    service: InferenceService
+    children: Mapping[tuple[Kind, str], dict[str, Any]]
+    copies: Sequence[dict[str, Any]]
+    pods: Sequence[dict[str, Any]]
+    artifacts: Found | Problem
+
+    @property
+    def deployment(self) -> dict[str, Any] | None:
+        """The live Deployment, whoever made it."""
+        return self.children.get((names.DEPLOYMENT, self.service.key.name))
+
+
+@dataclass(frozen=True)
+class Desired:
+    """What a service is to have.
+
+    Attributes:
+        children: bodies to apply, in this order.
+        unwanted: kinds and names of those it is not to have.
+        problem: why it cannot have what its spec says.
+    """
+
+    children: Sequence[tuple[Kind, dict[str, Any]]]
+    unwanted: Sequence[tuple[Kind, str]]
+    problem: Problem | None
+
+
+def desired(world: World, default_image: str, capabilities: Capabilities) -> Desired:
+    """What a service is to have, given what there is."""
+    service, name = world.service, world.service.key.name
+    children: list[tuple[Kind, dict[str, Any]]] = [(names.CONFIG_MAP, resources.runtime_config_map(service))]
+    unwanted: list[tuple[Kind, str]] = []
+    stored = resources.stored_template(world.deployment) if world.deployment is not None else None
+    problem = world.artifacts if isinstance(world.artifacts, Problem) else None
+    if isinstance(world.artifacts, Found):
+        if world.artifacts.copy is not None:
+            children.append((names.CONFIG_MAP, world.artifacts.copy))
+        scrape = scraping(service, capabilities)
+        image = service.image or default_image
+        body = resources.deployment(service, world.artifacts.mount, image, scrape, stored)
+        children.append((names.DEPLOYMENT, body))
+    elif stored is not None:
+        # The reference has gone bad: what was last rolled out stays as it is, and stays healed and scaled.
+        children.append((names.DEPLOYMENT, resources.with_template(service, stored.template)))
+    children.append((names.SERVICE, resources.service(service)))
+    if service.replicas > 1:
+        children.append((names.POD_DISRUPTION_BUDGET, resources.pod_disruption_budget(service)))
+    else:
+        unwanted.append((names.POD_DISRUPTION_BUDGET, name))
+    if capabilities.service_monitors and service.monitoring.mode in ("auto", "serviceMonitor"):
+        children.append((names.SERVICE_MONITOR, resources.service_monitor(service)))
+    else:
+        unwanted.append((names.SERVICE_MONITOR, name))
+    return Desired(children, unwanted, problem)
+
+
+def scraping(service: InferenceService, capabilities: Capabilities) -> Scrape:
+    """Whether pods carry the annotations: `auto` decides only for pods that are made anew, so that it rolls none."""
+    mode = service.monitoring.mode
+    if mode == "auto":
+        return Scrape(annotated=not capabilities.service_monitors, forced=False)
+    return Scrape(annotated=mode == "annotations", forced=True)
+
+
+def monitoring(
+    service: InferenceService, capabilities: Capabilities, deployment: Mapping[str, Any] | None
+) -> Condition:
+    """The condition MonitoringReady."""
+    mode = service.monitoring.mode
+    if mode == "none":
+        return Condition(
+            "MonitoringReady", "True", "Disabled", "spec.monitoring.mode is none: nothing is to be scraped."
+        )
+    if mode != "annotations" and capabilities.service_monitors:
+        message = f"ServiceMonitor {service.key} selects the pods."
+        return Condition("MonitoringReady", "True", "ServiceMonitorApplied", message)
+    if mode == "serviceMonitor":
+        message = "The cluster serves no ServiceMonitor: install the Prometheus Operator, or set spec.monitoring.mode."
+        return Condition("MonitoringReady", "False", "ServiceMonitorUnavailable", message)
+    stored = resources.stored_template(deployment) if deployment is not None else None
+    if stored is None or stored.scraped:
+        message = "The pods carry the annotations prometheus.io/scrape, port and path."
+        return Condition("MonitoringReady", "True", "PodsAnnotated", message)
+    message = "The pods carry no annotations until they roll: set spec.monitoring.mode to annotations to roll them now."
+    return Condition("MonitoringReady", "False", "AnnotationsPending", message)
+
+
+def mounted_of(world: World) -> Mounted:
+    """What the pods are to load, for the status."""
+    if isinstance(world.artifacts, Problem):
+        return Mounted()
+    return Mounted(world.artifacts.mount.display, world.artifacts.model)
+
+
+def superfluous_copies(world: World) -> list[dict[str, Any]]:
+    """Copies of artifacts to delete: neither wanted, nor the newest of the others, nor mounted by a live pod."""
+    if isinstance(world.artifacts, Problem):
+        return []
+    mounting = [volume for pod in world.pods for volume in pod["spec"].get("volumes", ())]
+    if world.deployment is not None:
+        mounting += world.deployment["spec"]["template"]["spec"].get("volumes", ())
+    mounted = {volume["configMap"].get("name") for volume in mounting if "configMap" in volume}
+    wanted = world.artifacts.mount.display
+    others = [copy for copy in world.copies if copy["metadata"]["name"] != wanted]  # newest first
+    return [copy for copy in others[KEPT_COPIES - 1 :] if copy["metadata"]["name"] not in mounted]
+
+
+def announcements(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterable[tuple[str, str, str]]:
+    """The Events of a change of status, as type, reason and message: flips alone, never their repetition."""
+    now = status.condition_of(after, "DriftDetected")
+    episodes = [(entry.get("drift") or {}).get("episode") for entry in (before, after)]
+    if episodes[1] and episodes[1] != episodes[0]:
+        yield "Warning", "DriftDetected", now["message"]
+    elif episodes[0] and not episodes[1]:
+        # By rows that look like the baseline, or (then not False but Unknown) by another model, which begins anew.
+        yield "Normal", "DriftCleared", now["message"]
+    was, now = (status.condition_of(entry, "Stalled") for entry in (before, after))
+    if now["status"] == "True" and (was.get("status"), was.get("reason")) != ("True", now["reason"]):
+        yield "Warning", now["reason"], now["message"]
+    was, now = (status.condition_of(entry, "Ready") for entry in (before, after))
+    if now["status"] == "True" and was.get("status") != "True":
+        yield "Normal", "Ready", now["message"]

@@ -1,0 +1,140 @@
+"""Small looks at live objects, as the API server hands them out; pure."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+from aiops_operator import names, status
+from aiops_operator.api import ImageSource, InferenceService
+from aiops_operator.errors import ApiError, ForbiddenError
+from aiops_operator.names import Kind
+from aiops_operator.status import Problem
+
+HASH_DIGITS: Final = 16
+
+
+def contains(live: object, wanted: object) -> bool:
+    """Whether a live object has everything that is wanted of it; what others or defaults have added does not count.
+
+    Values that the API server writes in another form (a quantity of 0.5) do not look equal: then the apply, which changes
+    nothing, decides.
+    """
+    if isinstance(wanted, Mapping):
+        return isinstance(live, Mapping) and all(
+            name in live and contains(live[name], value) for name, value in wanted.items()
+        )
+    if isinstance(wanted, list):
+        return (
+            isinstance(live, list)
+            and len(live) == len(wanted)
+            and all(contains(one, other) for one, other in zip(live, wanted, strict=True))
+        )
+    return live == wanted
+
+
+def container_problem(pod: Mapping[str, Any]) -> Problem | None:
+    """What the kubelet or the scheduler says against a pod that is not ready."""
+    pod_status = pod.get("status") or {}
+    for container in (*pod_status.get("initContainerStatuses", ()), *pod_status.get("containerStatuses", ())):
+        waiting = (container.get("state") or {}).get("waiting") or {}
+        reason = waiting.get("reason", "")
+        if not reason or reason in ("ContainerCreating", "PodInitializing"):
+            continue
+        ended = (container.get("lastState") or {}).get("terminated") or {}
+        if reason == "CrashLoopBackOff" and ended.get("reason") == "OOMKilled":
+            text = f"Pod {pod['metadata']['name']} ran out of memory: raise spec.resources.limits.memory."
+            return Problem("OOMKilled", text, stalled=False)
+        text = waiting.get("message") or f"exit code {ended.get('exitCode', 'unknown')}"
+        return Problem(
+            status.reason_or(reason, "ContainerWaiting"), f"Pod {pod['metadata']['name']}: {text}", stalled=False
+        )
+    for condition in pod_status.get("conditions", ()):
+        if condition["type"] == "PodScheduled" and condition["status"] == "False":
+            text = condition.get("message", "no node takes it")
+            return Problem("Unschedulable", f"Pod {pod['metadata']['name']}: {text}", stalled=False)
+    return None
+
+
+def is_ready(pod: Mapping[str, Any]) -> bool:
+    """Whether a pod is ready to be asked."""
+    pod_status = pod.get("status") or {}
+    conditions = pod_status.get("conditions") or ()
+    ready = any(entry["type"] == "Ready" and entry["status"] == "True" for entry in conditions)
+    return ready and bool(pod_status.get("podIP"))
+
+
+def is_running(pod: Mapping[str, Any]) -> bool:
+    """Whether a pod's server can be asked, ready or not."""
+    pod_status = pod.get("status") or {}
+    return pod_status.get("phase") == "Running" and bool(pod_status.get("podIP"))
+
+
+def with_hash(body: Mapping[str, Any]) -> dict[str, Any]:
+    """The body with a hash of itself: it tells a field that we no longer mean from one that was never there."""
+    digest = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()[:HASH_DIGITS]
+    annotations = {**body["metadata"].get("annotations", {}), names.ANNOTATION_APPLIED: digest}
+    return {**body, "metadata": {**body["metadata"], "annotations": annotations}}
+
+
+def owner_uid(child: Mapping[str, Any]) -> str | None:
+    """Uid of the controller of an object; None where it has none."""
+    owners = child["metadata"].get("ownerReferences") or ()
+    return next((owner["uid"] for owner in owners if owner.get("controller")), None)
+
+
+def foreign_problem(service: InferenceService, kind: Kind, live: Mapping[str, Any]) -> Problem | None:
+    """Why a live object of a child's name is not ours to write."""
+    metadata = live["metadata"]
+    owner = next((entry for entry in metadata.get("ownerReferences") or () if entry.get("controller")), None)
+    what = f"{kind.kind} {service.key.namespace}/{metadata['name']}"
+    if owner is None:
+        text = f"{what} was not made for this service: delete or rename it, or give the service another name."
+        return Problem("ChildConflict", text)
+    if owner["uid"] == service.uid:
+        return None
+    if (owner["kind"], owner["name"]) == (names.INFERENCE_SERVICE.kind, service.key.name):
+        text = f"{what} is of a deleted service of the same name and about to be removed."
+        return Problem("WaitingForGarbageCollection", text, stalled=False)
+    text = f"{what} is controlled by {owner['kind']} {owner['name']}: delete or rename it, or give the service another name."
+    return Problem("ChildConflict", text)
+
+
+def refusal(service: InferenceService, kind: Kind, name: str, error: ApiError) -> Problem:
+    """Why the API server does not take a child, in the words of what a person can do."""
+    if isinstance(error, ForbiddenError):
+        return Problem("Forbidden", f"{kind.kind} {name} is refused: {error.message}")
+    if kind == names.DEPLOYMENT and isinstance(service.model.source, ImageSource) and "volumes[" in error.message:
+        text = "This cluster knows no image volumes (Kubernetes 1.35 and later do): use a configMap or a persistentVolumeClaim."
+        return Problem("ImageVolumeUnsupported", text)
+    return Problem("InvalidChild", f"{kind.kind} {name} is refused: {error.message}")
+
+
+def not_found(kind: str, namespace: str, name: str) -> Problem:
+    """Why artifacts cannot be had: what the spec refers to is not there."""
+    text = f"{kind} {namespace}/{name} is not there: create it in this namespace, or correct spec.model.artifacts."
+    return Problem("ArtifactsNotFound", text)
+
+
+def template_hash(deployment: Mapping[str, Any] | None) -> str | None:
+    """The hash of what a Deployment's pods were asked to be; None where it says nothing."""
+    template = deployment["spec"]["template"] if deployment is not None else {}
+    annotations: Mapping[str, str] = template.get("metadata", {}).get("annotations") or {}
+    return annotations.get(names.ANNOTATION_TEMPLATE_HASH)
+
+
+def pod_hash(pod: Mapping[str, Any]) -> str | None:
+    """The hash of what a pod was asked to be; None where it says nothing."""
+    annotations: Mapping[str, str] = pod["metadata"].get("annotations") or {}
+    return annotations.get(names.ANNOTATION_TEMPLATE_HASH)
+
+
+def age_of(copy: Mapping[str, Any]) -> tuple[str, int]:
+    """Orders copies by their making; those of one second by their version, which is their first for good."""
+    version = str(copy["metadata"]["resourceVersion"])
+    return copy["metadata"]["creationTimestamp"], int(version) if version.isdecimal() else 0
+
+
+def version_of(config_map: Mapping[str, Any]) -> tuple[str, str]:
+    """What changes whenever an object's content does, a new one of the same name included."""
+    return config_map["metadata"]["uid"], config_map["metadata"]["resourceVersion"]

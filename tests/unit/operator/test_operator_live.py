@@ -1,0 +1,71 @@
+"""Small looks at live objects."""
+
+import copy
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aiops_operator import live
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(0, 3) | st.sampled_from(["", "a", "b"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("abc"), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(JSON)
+def test_what_is_applied_is_contained_in_what_it_becomes(wanted_value):
+    """Defaults of the server beside our fields do not count."""
+    found = copy.deepcopy(wanted_value)
+    if isinstance(found, dict):
+        found |= {"added by a default": 1}
+    assert live.contains(found, wanted_value)
+
+
+@given(JSON, JSON)
+def test_containment_in_both_directions_is_equality(one, other):
+    """Whatever is taken away or edited is seen."""
+    both = live.contains(one, other) and live.contains(other, one)
+    assert both == (one == other)
+
+
+def pod_status(**status):
+    """A pod that is not ready."""
+    return {"metadata": {"name": "iris-1"}, "status": status}
+
+
+def waiting(reason, message="", last=None):
+    """A container that waits."""
+    entry = {"state": {"waiting": {"reason": reason, "message": message}}}
+    return pod_status(containerStatuses=[entry | ({"lastState": {"terminated": last}} if last else {})])
+
+
+@pytest.mark.parametrize(
+    ("pod", "expected"),
+    [
+        (waiting("ContainerCreating"), None),
+        (waiting("ImagePullBackOff", "no such image"), ("ImagePullBackOff", "Pod iris-1: no such image")),
+        (
+            waiting("CreateContainerConfigError", 'secret "hook" not found'),
+            ("CreateContainerConfigError", 'Pod iris-1: secret "hook" not found'),
+        ),
+        (waiting("CrashLoopBackOff", "", {"exitCode": 2}), ("CrashLoopBackOff", "Pod iris-1: exit code 2")),
+        (
+            waiting("CrashLoopBackOff", "", {"exitCode": 137, "reason": "OOMKilled"}),
+            ("OOMKilled", "Pod iris-1 ran out of memory: raise spec.resources.limits.memory."),
+        ),
+        (
+            pod_status(conditions=[{"type": "PodScheduled", "status": "False", "message": "0/1 nodes"}]),
+            ("Unschedulable", "Pod iris-1: 0/1 nodes"),
+        ),
+        (pod_status(conditions=[{"type": "PodScheduled", "status": "True"}]), None),
+        (pod_status(), None),
+    ],
+)
+def test_what_kubelet_and_scheduler_say(pod, expected):
+    """Carried word for word, and never final."""
+    problem = live.container_problem(pod)
+    assert (problem and (problem.reason, problem.message)) == expected
+    assert problem is None or not problem.stalled
