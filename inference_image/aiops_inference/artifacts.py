@@ -74,7 +74,7 @@ def load(settings: Settings) -> Artifacts:
 
     digest = hashlib.sha256(model).hexdigest()
     if settings.model_sha256 and digest != settings.model_sha256:
-        message = f"{settings.model_path.name} has the digest sha256:{digest}, but MODEL_SHA256 allows sha256:{settings.model_sha256}"
+        message = f"{settings.model_path.name} has the digest sha256:{digest}, but MODEL_SHA256 (spec.model.sha256) allows sha256:{settings.model_sha256}"
         raise DigestMismatchError(message)
     remarks: list[str] = []
     if manifest:

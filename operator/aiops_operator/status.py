@@ -228,11 +228,15 @@ def _rollout(service: InferenceService, seen: Observation) -> _Rollout:
     available = live.get("availableReplicas", 0)
     complete = current and updated == wanted and total == wanted and available == wanted
     if complete:
-        return _Rollout(complete=True, exceeded=False, message=f"All {wanted} pods serve the latest spec.")
+        return _Rollout(complete=True, exceeded=False, message=f"{_pods(wanted)} the latest spec.")
     progressing = condition_of(live, "Progressing")
     exceeded = current and progressing.get("reason") == "ProgressDeadlineExceeded"
     message = f"{updated} of {wanted} pods have the latest spec, {available} of {total} serve."
     return _Rollout(complete=False, exceeded=exceeded, message=message)
+
+
+def _pods(count: int) -> str:
+    return "The only pod serves" if count == 1 else f"All {count} pods serve"
 
 
 def _progress(service: InferenceService, seen: Observation, rollout: _Rollout) -> list[Condition]:
@@ -377,18 +381,27 @@ def _drift(
 
 
 def _drift_condition(shown: Mapping[str, Any], verdict: Verdict, drift: Drift, expectations: Expectations) -> Condition:
-    score = f"score {shown.get('score', 'unknown')}, threshold {shown['threshold']}"
     worst = f", from {shown['worstFeature']}" if shown.get("worstFeature") else ""
+    score = f"score {shown.get('score', 'unknown')}, threshold {shown['threshold']}{worst}."
+    unknown = _unknown_features(verdict, drift)
     if verdict.drifting:
-        text = f"The rows of all pods have drifted from the baseline: {score}{worst}."
-        return Condition("DriftDetected", "True", "ScoreAboveThreshold", text)
+        text = f"The rows of all pods have drifted from the baseline: {score}"
+        return Condition("DriftDetected", "True", "ScoreAboveThreshold", f"{text}{unknown}")
     if expectations.state == "failed" and drift.expectations_mode != "disabled":
-        return Condition("DriftDetected", "True", "ExpectationsFailed", _failed_text(expectations))
+        text = f"{_failed_text(expectations)}; {score}{unknown}"
+        return Condition("DriftDetected", "True", "ExpectationsFailed", text)
     if verdict.drifting is None:
-        text = f"{rounded_samples(verdict.samples)} of {drift.thresholds.min_samples} rows."
+        text = f"{rounded_samples(verdict.samples)} of {drift.thresholds.min_samples} rows.{unknown}"
         return Condition("DriftDetected", "Unknown", "InsufficientSamples", text)
-    text = f"The rows of all pods look like the baseline: {score}{worst}."
-    return Condition("DriftDetected", "False", "WithinThresholds", text)
+    text = f"The rows of all pods look like the baseline: {score}"
+    return Condition("DriftDetected", "False", "WithinThresholds", f"{text}{unknown}")
+
+
+def _unknown_features(verdict: Verdict, drift: Drift) -> str:
+    """A sentence where a threshold is given for a feature that the model does not have: it would never act."""
+    unknown = sorted(set(drift.thresholds.features) - {feature.name for feature in verdict.features})
+    listed = ", ".join(unknown)[: MAX_MESSAGE // 4]
+    return f" The model has no feature named {listed}: see spec.drift.features." if unknown and verdict.features else ""
 
 
 def _scores(shown: Mapping[str, Any], verdict: Verdict) -> dict[str, Any]:
@@ -503,7 +516,7 @@ _EXPECTATIONS: Final[Mapping[str, tuple[Status, str, str]]] = {
 
 def _failed_text(expectations: Expectations) -> str:
     listed = ", ".join(expectations.failed) or expectations.message or "no names given"
-    return f"The latest rows fail expectations: {listed}"[:MAX_MESSAGE]
+    return f"The latest rows fail expectations: {listed}"[: MAX_MESSAGE // 2]
 
 
 # --- times -------------------------------------------------------------------------------------------------------

@@ -568,3 +568,20 @@ def test_a_service_that_nobody_has_called_has_no_score(make, now):
     document = status.build(make({}), seen(finding=said(0.0, drifting=None, samples=0, feature="")), now)
 
     assert {"threshold": "5", "samples": 0} == document["drift"]
+
+
+def test_a_threshold_for_a_feature_that_is_not_there_is_named(make, now):
+    """A misspelt feature would never be watched more closely, and nothing else would say so."""
+    service = make({"drift": {"features": [{"name": "cpuu", "zScoreThreshold": 3}]}})
+    document = status.build(service, seen(finding=said()), now)
+    message = status.condition_of(document, "DriftDetected")["message"]
+
+    assert message.endswith(" The model has no feature named cpuu: see spec.drift.features.")
+
+
+def test_failed_expectations_are_told_with_the_score(make, now):
+    """Drift beside a score below its threshold explains itself."""
+    finding = said(1.8, expectations=Expectations("failed", 50, 1, ("expect_x(a)",)))
+    message = status.condition_of(status.build(make({}), seen(finding=finding), now), "DriftDetected")["message"]
+
+    assert "The latest rows fail expectations: expect_x(a); score 1.8, threshold 5, from a." == message
