@@ -45,7 +45,10 @@ def container_problem(pod: Mapping[str, Any]) -> Problem | None:
         if reason == "CrashLoopBackOff" and ended.get("reason") == "OOMKilled":
             text = f"Pod {pod['metadata']['name']} ran out of memory: raise spec.resources.limits.memory."
             return Problem("OOMKilled", text, stalled=False)
-        text = waiting.get("message") or f"exit code {ended.get('exitCode', 'unknown')}"
+        text = waiting.get("message") or "is waiting"
+        if "exitCode" in ended:
+            name = pod["metadata"]["name"]
+            text += f"; it ended with exit code {ended['exitCode']}, see kubectl logs {name} --previous"
         return Problem(
             status.reason_or(reason, "ContainerWaiting"), f"Pod {pod['metadata']['name']}: {text}", stalled=False
         )

@@ -64,7 +64,7 @@ def test_failed_expectations_are_drift_unless_disabled(iris, pods):
     """With a reason of their own, and DataQuality False."""
     send(pods, 64)
     iris.wait("DataQuality", "True", "ExpectationsPassed")
-    next(iter(pods.values())).expectations = Expectations("failed", 50, ("expect_x(length)",), "")
+    next(iter(pods.values())).expectations = Expectations("failed", 50, 1, ("expect_x(length)",))
     iris.wait("DriftDetected", "True", "ExpectationsFailed")
     assert "expect_x(length)" in iris.wait("DataQuality", "False", "ExpectationsFailed")["message"]
     iris.change({"drift": {"expectations": {"mode": "disabled"}}})

@@ -321,7 +321,7 @@ def test_the_default_of_the_crd_is_no_transition(make, now):
         (said(samples=12, drifting=None), ("Unknown", "InsufficientSamples"), ("Unknown", "NoExpectations")),
         (said(7.4, drifting=True), ("True", "ScoreAboveThreshold"), ("Unknown", "NoExpectations")),
         (
-            said(expectations=Expectations("failed", 50, ("expect_x(a)",))),
+            said(expectations=Expectations("failed", 50, 1, ("expect_x(a)",))),
             ("True", "ExpectationsFailed"),
             ("False", "ExpectationsFailed"),
         ),
@@ -341,7 +341,7 @@ def test_the_default_of_the_crd_is_no_transition(make, now):
             ("Unknown", "ExpectationsPending"),
         ),
         (
-            said(expectations=Expectations("error", 0, (), "no such column")),
+            said(expectations=Expectations("error", message="no such column")),
             ("False", "WithinThresholds"),
             ("Unknown", "ExpectationsError"),
         ),
