@@ -51,7 +51,13 @@ def waiting(reason, message="", last=None):
             waiting("CreateContainerConfigError", 'secret "hook" not found'),
             ("CreateContainerConfigError", 'Pod iris-1: secret "hook" not found'),
         ),
-        (waiting("CrashLoopBackOff", "", {"exitCode": 2}), ("CrashLoopBackOff", "Pod iris-1: is waiting; it ended with exit code 2, see kubectl logs iris-1 --previous")),
+        (
+            waiting("CrashLoopBackOff", "", {"exitCode": 2}),
+            (
+                "CrashLoopBackOff",
+                "Pod iris-1: is waiting; it ended with exit code 2, see kubectl logs iris-1 --previous",
+            ),
+        ),
         (
             waiting("CrashLoopBackOff", "", {"exitCode": 137, "reason": "OOMKilled"}),
             ("OOMKilled", "Pod iris-1 ran out of memory: raise spec.resources.limits.memory."),
