@@ -275,14 +275,13 @@ class Reconciler:
     async def _announce(
         self, body: Mapping[str, Any], before: Mapping[str, Any], after: Mapping[str, Any], now: dt.datetime
     ) -> None:
+        key = names.Key(body["metadata"]["namespace"], body["metadata"]["name"])
+        was, ready = (status.condition_of(entry, "Ready") for entry in (before, after))
+        if (was.get("status"), was.get("reason")) != (ready["status"], ready["reason"]):
+            logger.info("%s is Ready=%s, %s: %s", key, ready["status"], ready["reason"], ready["message"])
         for type_, reason, message in announcements(before, after):
             try:
                 await self._cluster.record(body, type_, reason, message, now)
             except ApiError as error:
                 # The status is what counts; an Event tells of it and is not worth another run.
-                logger.warning(
-                    "no Event %s for %s: %s",
-                    reason,
-                    names.Key(body["metadata"]["namespace"], body["metadata"]["name"]),
-                    error,
-                )
+                logger.warning("no Event %s for %s: %s", reason, key, error)
