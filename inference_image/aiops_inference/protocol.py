@@ -9,9 +9,8 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from aiops_inference.codec import encode
 
-HEADERS_TIMEOUT: Final = (
-    30.0  # seconds from the first byte of a request, or the start of a connection, to its headers' end
-)
+# Seconds from the first byte of a request, or the start of a connection, to the end of its headers.
+HEADERS_TIMEOUT: Final = 30.0
 LAST_BODY: Final = 2.0  # seconds that a body may still take once the socket is closed
 LAST_ANSWER: Final = 8.0  # seconds that a client may still take to read its answer
 
