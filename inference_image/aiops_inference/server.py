@@ -13,9 +13,8 @@ from aiops_inference.settings import Settings
 from aiops_inference.telemetry import Log, capture_logging
 
 KEEP_ALIVE: int = 75  # seconds; longer than the idle timeout of common proxies, which must be the ones to hang up
-GRACE: int = (
-    10  # seconds for what is being answered, within Kubernetes' 30; longer than the protocol waits for a client
-)
+# Seconds for what is being answered, within Kubernetes' 30; longer than the protocol waits for a client.
+GRACE: int = 10
 
 
 class DrainingServer(uvicorn.Server):

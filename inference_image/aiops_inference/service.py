@@ -128,19 +128,14 @@ class Service:
 
     def _read_runtime(self) -> bool:
         try:
-            changed = self._runtime.refresh()
-        except RuntimeConfigError as error:
-            self._complain(str(error))
+            return self._runtime.refresh()
+        except (
+            RuntimeConfigError
+        ) as error:  # all that it raises: whatever is wrong with the file, the pod serves without it
+            if str(error) != self._last_complaint:
+                self.log.warning("runtime settings", message=str(error))
+            self._last_complaint = str(error)
             return False
-        except Exception as error:  # noqa: BLE001 - whatever is wrong with a file, the pod serves without it
-            self._complain(f"{self.settings.runtime_config} is refused: {describe(error)}")
-            return False
-        return changed
-
-    def _complain(self, message: str) -> None:
-        if message != self._last_complaint:
-            self.log.warning("runtime settings", message=message)
-        self._last_complaint = message
 
     async def _apply(self, model: Model) -> None:
         """Let the current runtime settings act on a loaded model."""

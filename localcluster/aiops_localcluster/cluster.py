@@ -29,6 +29,7 @@ class Cluster(ABC):
     def __init__(self, instance: Instance, progress: Progress) -> None:
         self.instance = instance
         self.progress = progress
+        self._tools: dict[str, Path] = {}
 
     @property
     @abstractmethod
@@ -67,8 +68,13 @@ class Cluster(ABC):
         """Tell whether it can be used now."""
 
     def tool(self, name: str) -> Path:
-        """Return the path of a program such as "kubectl" or "helm" in the version that fits, building it if need be."""
-        return binaries.ensure_one(name, self.progress)
+        """Return the path of a program such as "kubectl" or "helm" in the version that fits, building it if need be.
+
+        It is looked for once: a look may ask a program on PATH for its version, and callers ask before each command.
+        """
+        if name not in self._tools:
+            self._tools[name] = binaries.ensure_one(name, self.progress)
+        return self._tools[name]
 
 
 class LocalCluster(Cluster):

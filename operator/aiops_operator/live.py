@@ -1,17 +1,14 @@
 """Small looks at live objects, as the API server hands them out; pure."""
 
-import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 from aiops_operator import names, status
 from aiops_operator.api import ImageSource, InferenceService
 from aiops_operator.errors import ApiError, ForbiddenError
 from aiops_operator.names import Kind
 from aiops_operator.status import Problem
-
-HASH_DIGITS: Final = 16
 
 
 def contains(live: object, wanted: object) -> bool:
@@ -75,7 +72,7 @@ def is_running(pod: Mapping[str, Any]) -> bool:
 
 def with_hash(body: Mapping[str, Any]) -> dict[str, Any]:
     """The body with a hash of itself: it tells a field that we no longer mean from one that was never there."""
-    digest = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()[:HASH_DIGITS]
+    digest = names.fingerprint(json.dumps(body, sort_keys=True))
     annotations = {**body["metadata"].get("annotations", {}), names.ANNOTATION_APPLIED: digest}
     return {**body, "metadata": {**body["metadata"], "annotations": annotations}}
 

@@ -1,5 +1,6 @@
 """Names that others rely on: kinds, labels, annotations, and what the children of a service are called."""
 
+import hashlib
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -34,6 +35,7 @@ RUNTIME_DIRECTORY: Final = "/etc/aiops"
 RUNTIME_KEY: Final = "runtime.yaml"
 COPY_DIGITS: Final = 10
 SHORT_DIGITS: Final = 7
+FINGERPRINT_DIGITS: Final = 16
 
 
 class Key(NamedTuple):
@@ -110,6 +112,11 @@ def is_model_config_map(name: str, candidate: str) -> bool:
 def short_digest(digest: str) -> str:
     """The first seven hexadecimal digits, for the MODEL column."""
     return digest.removeprefix("sha256:")[:SHORT_DIGITS]
+
+
+def fingerprint(text: str) -> str:
+    """Sixteen hexadecimal digits that tell one text from another, for annotations."""
+    return hashlib.sha256(text.encode()).hexdigest()[:FINGERPRINT_DIGITS]
 
 
 def url(key: Key) -> str:

@@ -1,6 +1,5 @@
 """Deployment `<name>`: the pods, and what makes them roll."""
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from aiops_operator.names import (
     MODELS_DIRECTORY,
     PORT_NAME,
     RUNTIME_DIRECTORY,
+    fingerprint,
     runtime_config_map,
 )
 from aiops_operator.resources.metadata import labels, object_metadata, pod_labels
@@ -31,7 +31,6 @@ GRACE_PERIOD: Final = 30
 # A pod leaves the Service's endpoints while it shuts down, and the nodes hear of it a moment later than the pod.
 DRAIN_SECONDS: Final = 3
 REVISIONS: Final = 3
-HASH_DIGITS: Final = 16
 DEFAULT_SERVICE_ACCOUNT: Final = "default"  # what a pod gets that names none
 # The server takes some 180 MiB and the process that checks expectations some 200 MiB, with an iris model.
 DEFAULT_RESOURCES: Final = {
@@ -84,7 +83,7 @@ def stored_template(live: Mapping[str, Any]) -> Stored | None:
     try:
         annotations = live["metadata"]["annotations"]
         remembered = annotations[ANNOTATION_TEMPLATE]
-        if annotations[ANNOTATION_TEMPLATE_DIGEST] != _digest(remembered):
+        if annotations[ANNOTATION_TEMPLATE_DIGEST] != fingerprint(remembered):
             return None
         template = json.loads(remembered)
         return Stored(template["metadata"]["annotations"][ANNOTATION_TEMPLATE_HASH], template)
@@ -110,7 +109,7 @@ def template_hash(service: InferenceService, mount: Mount, image: str) -> str:
         "podTemplate": service.pod_template,
         "webhook": [webhook.url, [secret.name, secret.key] if secret else None, webhook.required] if webhook else None,
     }
-    return _digest(json.dumps(asked, sort_keys=True))
+    return fingerprint(json.dumps(asked, sort_keys=True))
 
 
 def deployment(
@@ -135,7 +134,7 @@ def with_template(service: InferenceService, template: Mapping[str, Any]) -> dic
     """The Deployment around a pod template, which it remembers in an annotation."""
     metadata = object_metadata(service, service.key.name)
     remembered = json.dumps(template, sort_keys=True, separators=(",", ":"))
-    metadata["annotations"] = {ANNOTATION_TEMPLATE: remembered, ANNOTATION_TEMPLATE_DIGEST: _digest(remembered)}
+    metadata["annotations"] = {ANNOTATION_TEMPLATE: remembered, ANNOTATION_TEMPLATE_DIGEST: fingerprint(remembered)}
     return {
         "apiVersion": DEPLOYMENT.api_version,
         "kind": DEPLOYMENT.kind,
@@ -149,10 +148,6 @@ def with_template(service: InferenceService, template: Mapping[str, Any]) -> dic
             "template": dict(template),
         },
     }
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:HASH_DIGITS]
 
 
 def _template(service: InferenceService, mount: Mount, image: str, digest: str, *, scrape: bool) -> dict[str, Any]:

@@ -3,11 +3,10 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from waiting import until
 
 from aiops_localcluster import control_plane, ensure
 from aiops_localcluster.errors import StartError
@@ -19,15 +18,6 @@ with control_plane() as running:
     print(running.state, running.pid, flush=True)
     time.sleep(600)
 """
-
-
-def _within(seconds: float, condition: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.05)
-    return True
 
 
 def _of(state: str) -> list[str]:
@@ -58,9 +48,9 @@ def test_controllers_work_and_nothing_is_left() -> None:
     with control_plane() as cluster:
         state = str(cluster.state)
         run("create", "deployment", "web", "--image=localhost/web:1")
-        appeared = _within(20, lambda: len(replica_sets()) == 1)
+        appeared = until(lambda: len(replica_sets()) == 1, seconds=20)
         run("delete", "deployment", "web", "--wait=false")
-        vanished = _within(20, lambda: not replica_sets())
+        vanished = until(lambda: not replica_sets(), seconds=20)
         may = run("auth", "can-i", "--list", "--as=system:serviceaccount:default:default")
 
     assert (appeared, vanished) == (True, True)
@@ -76,11 +66,11 @@ def test_nothing_is_left_when_it_is_killed(victim: str) -> None:
         state, pid = caller.stdout.readline().split()
         before = len(_of(state))
         os.kill(caller.pid if victim == "caller" else int(pid), signal.SIGKILL)
-        ended = _within(10, lambda: not _of(state))
+        ended = until(lambda: not _of(state), seconds=10)
         if victim == "supervisor":
             caller.send_signal(signal.SIGINT)
         caller.wait(timeout=20)
-    gone = _within(10, lambda: not Path(state).exists())
+    gone = until(lambda: not Path(state).exists(), seconds=10)
 
     assert (before, ended, gone) == (4, True, True)
 

@@ -4,11 +4,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from waiting import until
 
 from aiops_localcluster import LocalCluster, local, open_cluster, processes
 from aiops_localcluster.config import PAUSE_IMAGE
@@ -40,15 +40,6 @@ POD = {
         "volumes": [{"name": "image", "image": {"reference": PAUSE_IMAGE, "pullPolicy": "IfNotPresent"}}],
     },
 }
-
-
-def _within(seconds: float, condition: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.05)
-    return True
 
 
 @pytest.fixture
@@ -103,7 +94,7 @@ def test_a_start_that_was_killed_is_cleaned_by_the_next(cluster: LocalCluster) -
     """SIGKILL half-way leaves daemons; the next start removes them and works."""
     command = [sys.executable, "-m", "aiops_localcluster", "up", f"--instance={cluster.instance.name}"]
     with subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as starting:
-        half = _within(30, lambda: len(processes.find(cluster.instance.state)) > 3)
+        half = until(lambda: len(processes.find(cluster.instance.state)) > 3, seconds=30)
         starting.send_signal(signal.SIGKILL)
     left = local.health(cluster.instance)
     cluster.up()
