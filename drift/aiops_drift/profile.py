@@ -195,12 +195,21 @@ def is_name(text: str) -> bool:
     return 1 <= len(text) <= MAX_NAME_LENGTH and text.isprintable()
 
 
-def request_scores(profile: Profile, rows: Rows) -> Rows:
-    """The seed's rule for one request: |mean of its rows - μ| / σ per feature, shape (F,).
+def request_scores(profile: Profile, rows: Rows, sizes: Sequence[int]) -> Rows:
+    """The seed's rule for each of several requests: |mean of its rows - μ| / σ per feature, shape (requests, F).
 
     The largest is the request's score. Finite for any finite rows (each value's z is capped at 1e6); 0 for a constant feature.
+
+    Args:
+        profile: the baseline.
+        rows: those of all requests one after another, shape (n, F).
+        sizes: how many of them each request has, at least 1; together n.
     """
-    scores: Rows = np.abs(profile.z_scores(rows).mean(axis=0))
+    z = profile.z_scores(rows)
+    if len(sizes) < rows.shape[0]:
+        lengths = np.array(sizes)
+        z = np.add.reduceat(z, np.cumsum(lengths) - lengths, axis=0) / lengths[:, None]
+    scores: Rows = np.abs(z)
     return scores
 
 

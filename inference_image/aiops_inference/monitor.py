@@ -1,6 +1,7 @@
 """Drift as one pod sees it: the seed's rule on each request, and the counts of every accepted row."""
 
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,10 +31,11 @@ class Judgement:
     drifted: bool
 
 
-def judge(profile: Profile, thresholds: Rows, rows: Rows) -> Judgement:
-    """Apply the rule to the rows of one request; thresholds have the shape (F,)."""
-    scores = request_scores(profile, rows)
-    return Judgement(scores, float(scores.max()), bool((scores > thresholds).any()))
+def judge(profile: Profile, thresholds: Rows, rows: Rows, sizes: Sequence[int]) -> list[Judgement]:
+    """Apply the rule to requests whose rows, shape (n, F), follow each other; thresholds have the shape (F,)."""
+    scores = request_scores(profile, rows, sizes)
+    drifted = (scores > thresholds).any(axis=1)
+    return [Judgement(scores[i], score, bool(drifted[i])) for i, score in enumerate(scores.max(axis=1).tolist())]
 
 
 class Monitor:
@@ -57,8 +59,12 @@ class Monitor:
 
     def observe(self, rows: Rows, now: float) -> Judgement:
         """Count the rows of one accepted request at `now`, seconds since the epoch, and judge them."""
+        return self.observe_batch(rows, [rows.shape[0]], now)[0]
+
+    def observe_batch(self, rows: Rows, sizes: Sequence[int], now: float) -> list[Judgement]:
+        """Count the rows of accepted requests, which follow each other in `rows`, and judge each request by its own."""
         self._recorder.record(rows, now)
-        return judge(self._profile, self._thresholds, rows)
+        return judge(self._profile, self._thresholds, rows, sizes)
 
     def worst(self, judgement: Judgement) -> tuple[str, float, float]:
         """The feature that is furthest beyond its threshold, its score and that threshold."""

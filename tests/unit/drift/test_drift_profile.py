@@ -56,13 +56,23 @@ def test_request_score_is_the_seed_rule():
     profile = Profile.from_rows(IRIS_LIKE)
     rows = np.array([[6.525, 3.125, 9.0], [6.525, 3.125, 9.0]])
 
-    assert [1 / profile.stds[0], 0.0, 0.0] == pytest.approx(request_scores(profile, rows).tolist())
+    assert [1 / profile.stds[0], 0.0, 0.0] == pytest.approx(request_scores(profile, rows, [2])[0].tolist())
+
+
+def test_requests_are_scored_each_by_its_own_rows():
+    """One pass over a batch gives what a pass for each request gives."""
+    profile = Profile.from_rows(IRIS_LIKE)
+    rows = np.arange(18.0).reshape(6, 3)
+
+    one_by_one = [request_scores(profile, part, [len(part)])[0].tolist() for part in np.split(rows, [2, 3])]
+
+    assert one_by_one == pytest.approx(request_scores(profile, rows, [2, 1, 3]))
 
 
 @given(hnp.arrays(np.float64, (3, 3), elements=st.floats(allow_nan=False, allow_infinity=False)))
 def test_scores_are_finite_for_any_finite_rows(rows):
     """1e308 is a number that a client may send."""
-    scores = request_scores(Profile.from_rows(IRIS_LIKE), rows)
+    scores = request_scores(Profile.from_rows(IRIS_LIKE), rows, [1, 2])
 
     assert np.isfinite(scores).all()
     assert (scores <= 1e6).all()

@@ -28,7 +28,7 @@ PROFILE = Profile.from_rows(BASELINE, ["a", "b", "constant"])
 )
 def test_the_rule_is_on_the_mean_of_the_request(rows, score, drifted):
     """Strictly above the threshold, over the features, by the mean of the rows; a constant feature has no deviation."""
-    judgement = judge(PROFILE, thresholds(PROFILE, RuntimeSettings()), np.array(rows, dtype=float))
+    judgement = judge(PROFILE, thresholds(PROFILE, RuntimeSettings()), np.array(rows, dtype=float), [len(rows)])[0]
     assert (score, drifted) == (judgement.score, judgement.drifted)
 
 
@@ -39,7 +39,7 @@ def test_the_rule_is_on_the_mean_of_the_request(rows, score, drifted):
 )
 def test_any_accepted_rows_have_a_finite_score(rows):
     """However absurd the values, the answer is JSON."""
-    judgement = judge(PROFILE, thresholds(PROFILE, RuntimeSettings()), rows)
+    judgement = judge(PROFILE, thresholds(PROFILE, RuntimeSettings()), rows, [len(rows)])[0]
     assert 0 <= judgement.score <= 1e6
 
 
