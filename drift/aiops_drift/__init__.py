@@ -1,15 +1,19 @@
 """The drift statistics: baseline profile, mergeable counts, verdict. No I/O and no clock."""
 
+from aiops_drift.calibration import Calibration
 from aiops_drift.counts import Block, Counts
 from aiops_drift.errors import DriftError, ProfileError, WireError
 from aiops_drift.ledger import Cursor, advance, in_order
-from aiops_drift.profile import Profile, request_scores
+from aiops_drift.profile import PROFILE_VERSION, Profile, request_scores
 from aiops_drift.recorder import Recorder
 from aiops_drift.verdict import FeatureScore, State, Thresholds, Verdict, observe, reconsider, verdict
-from aiops_drift.wire import Expectations, Report
+from aiops_drift.wire import Baseline, Expectations, Report
 
 __all__ = [
+    "PROFILE_VERSION",
+    "Baseline",
     "Block",
+    "Calibration",
     "Counts",
     "Cursor",
     "DriftError",

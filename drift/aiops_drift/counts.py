@@ -1,59 +1,53 @@
 """What a pod has seen, as sums that merge: a commutative group under + and -, exact in floating point."""
 
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, fields
+from typing import Any, Final, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from aiops_drift.profile import BINS, Profile, Rows
+from aiops_drift.sequential import BLOCK_ROWS as BLOCK_ROWS  # noqa: PLC0414 - the rule's unit is the unit of counting
 
-BLOCK_ROWS: Final = 16
 Z_LIMIT: Final = 20.0  # what one value may weigh in a sum: an absurd row moves the mean of 50 rows by 0.4
 # Sums are of multiples of 2⁻¹⁰, so that adding floats is exact (to 2⁵³ · 2⁻¹⁰, some 10¹⁰ rows) and therefore associative:
-# windows merge to the same bits for any split over pods and polls. It rounds a single z by less than 0.0005.
+# windows merge to the same bits for any split over pods and polls. It rounds a single score by less than 0.0005.
 GRID: Final = 1024.0
+MOST_AT_ONCE: Final = 2**18  # values that are looked at together, so that a huge request does not take huge memory
 
 
 @dataclass(frozen=True)
 class Counts:
-    """Sums over some rows.
+    """Sums over some rows, each field but the first with one entry a column (inputs, then outputs).
 
     Attributes:
         n: rows.
-        sum_z: per feature, the sum of z clipped to ±20.
-        sum_z2: per feature, the sum of the squares of the same.
-        off_constant: per feature, values that differ from a constant feature's only one.
-        bins: per feature, how many values fell in each quantile bin; () where bins were not kept.
+        z: the sum of z clipped to ±20.
+        location: the sum of location scores.
+        spread: the sum of spread scores.
+        missing: values that were not given; they count nowhere else.
+        unseen: values that are none of those that a constant or categorical column had in the baseline.
+        bins: how many values fell in each quantile bin.
     """
 
     n: int
-    sum_z: tuple[float, ...]
-    sum_z2: tuple[float, ...]
-    off_constant: tuple[int, ...]
-    bins: tuple[tuple[int, ...], ...] = ()
+    z: tuple[float, ...]
+    location: tuple[float, ...]
+    spread: tuple[float, ...]
+    missing: tuple[int, ...]
+    unseen: tuple[int, ...]
+    bins: tuple[tuple[int, ...], ...]
 
     @classmethod
-    def zero(cls, features: int, *, bins: bool = False) -> "Counts":
-        """Of no rows; `bins` keeps empty bins, so that counts with bins can be added."""
-        return cls(0, (0.0,) * features, (0.0,) * features, (0,) * features, ((0,) * BINS,) * features if bins else ())
+    def zero(cls, columns: int) -> "Counts":
+        """Of no rows."""
+        none, no = (0.0,) * columns, (0,) * columns
+        return cls(0, none, none, none, no, no, ((0,) * BINS,) * columns)
 
     @classmethod
-    def of(cls, profile: Profile, rows: Rows, *, bins: bool = False) -> "Counts":
-        """Of these rows, shape (n, F)."""
-        z = np.clip(profile.z_scores(rows), -Z_LIMIT, Z_LIMIT)
-        off = (rows != profile.means) & profile.constant
-        return cls(
-            n=int(rows.shape[0]),
-            sum_z=tuple((np.rint(z * GRID).sum(axis=0) / GRID).tolist()),
-            sum_z2=tuple((np.rint(z * z * GRID).sum(axis=0) / GRID).tolist()),
-            off_constant=tuple(off.sum(axis=0).tolist()),
-            bins=tuple(
-                tuple(np.bincount(np.searchsorted(edges, column, side="right"), minlength=BINS).tolist())
-                for edges, column in zip(profile.edges, rows.T, strict=True)
-            )
-            if bins
-            else (),
-        )
+    def of(cls, profile: Profile, values: Rows) -> "Counts":
+        """Of these values, shape (n, C); NaN where one was not given."""
+        return sums(profile, values[None]).counts(values.shape[0])
 
     def __add__(self, other: "Counts") -> "Counts":
         return self._combined(other, 1)
@@ -62,22 +56,18 @@ class Counts:
         return self._combined(other, -1)
 
     def _combined(self, other: "Counts", sign: int) -> "Counts":
-        return Counts(
-            n=self.n + sign * other.n,
-            sum_z=tuple(a + sign * b for a, b in zip(self.sum_z, other.sum_z, strict=True)),
-            sum_z2=tuple(a + sign * b for a, b in zip(self.sum_z2, other.sum_z2, strict=True)),
-            off_constant=tuple(a + sign * b for a, b in zip(self.off_constant, other.off_constant, strict=True)),
-            bins=tuple(
-                tuple(a + sign * b for a, b in zip(mine, theirs, strict=True))
-                for mine, theirs in zip(self.bins, other.bins, strict=True)
-            )
-            if self.bins and other.bins
-            else (),
+        lists: dict[str, Any] = {
+            name: tuple(a + sign * b for a, b in zip(getattr(self, name), getattr(other, name), strict=True))
+            for name in PER_COLUMN
+        }
+        bins = tuple(
+            tuple(a + sign * b for a, b in zip(mine, theirs, strict=True))
+            for mine, theirs in zip(self.bins, other.bins, strict=True)
         )
+        return Counts(n=self.n + sign * other.n, bins=bins, **lists)
 
-    def without_bins(self) -> "Counts":
-        """The same sums, for adding to counts that keep no bins."""
-        return Counts(self.n, self.sum_z, self.sum_z2, self.off_constant)
+
+PER_COLUMN: Final = tuple(field.name for field in fields(Counts) if field.name not in ("n", "bins"))
 
 
 @dataclass(frozen=True)
@@ -87,9 +77,53 @@ class Block:
     Attributes:
         number: 0, 1, … within the pod's incarnation.
         closed: seconds since the epoch, by the pod's clock; its age orders it among the blocks of other pods.
-        counts: of its rows, without bins.
+        counts: of its rows.
     """
 
     number: int
     closed: float
     counts: Counts
+
+
+class Sums(NamedTuple):
+    """The same as `Counts` for several blocks at once, as arrays of the shape (blocks, C); bins (blocks, C, BINS)."""
+
+    z: Rows
+    location: Rows
+    spread: Rows
+    missing: npt.NDArray[np.int64]
+    unseen: npt.NDArray[np.int64]
+    bins: npt.NDArray[np.int64]
+
+    def total(self, before: "Sums") -> "Sums":
+        """Of all blocks together, and what was before them, which is one."""
+        return Sums(*(old + array.sum(axis=0, keepdims=True) for old, array in zip(before, self, strict=True)))
+
+    def counts(self, rows: int, block: int = 0) -> Counts:
+        """Of one block, which has so many rows."""
+        lists: dict[str, Any] = {name: tuple(getattr(self, name)[block].tolist()) for name in PER_COLUMN}
+        return Counts(n=rows, bins=tuple(map(tuple, self.bins[block].tolist())), **lists)
+
+
+def sums(profile: Profile, values: Rows) -> Sums:
+    """Sums of values, shape (blocks, rows, C), over the rows of each block."""
+    blocks, rows, columns = values.shape
+    flat = values.reshape(-1, columns)
+    missing = np.isnan(flat)
+    z = np.clip(profile.z_scores(flat), -Z_LIMIT, Z_LIMIT)
+    location, spread = profile.rank_scores(flat)
+    scores = np.stack([z, location, spread])
+    scores[:, missing] = 0.0
+    scores = (np.rint(scores * GRID).reshape(3, blocks, rows, columns).sum(axis=2)) / GRID
+    bins = np.zeros((blocks, columns, BINS), dtype=np.int64)
+    at = np.broadcast_arrays(np.repeat(np.arange(blocks), rows)[:, None], np.arange(columns), profile.bins(flat))
+    np.add.at(bins, at, ~missing)
+    z_sums, location_sums, spread_sums = scores
+    return Sums(
+        z_sums,
+        location_sums,
+        spread_sums,
+        missing.reshape(values.shape).sum(axis=1),
+        profile.unseen(flat).reshape(values.shape).sum(axis=1),
+        bins,
+    )

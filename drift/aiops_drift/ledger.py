@@ -23,7 +23,7 @@ def advance(cursor: Cursor | None, report: Report) -> tuple[Cursor, tuple[Block,
     are taken: what came before them is history, not evidence.
     """
     last = report.blocks[-1].number if report.blocks else (cursor.number if cursor else -1)
-    now = Cursor(last, report.counts.without_bins())
+    now = Cursor(last, report.counts)
     if cursor is None:
         return now, report.blocks
     fresh = tuple(block for block in report.blocks if block.number > cursor.number)

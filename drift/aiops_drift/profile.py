@@ -1,31 +1,37 @@
-"""The baseline in numbers: what each feature looked like in training, and z-scores against it."""
+"""The baseline in numbers: what each feature looked like in training, and the scores of values against it."""
 
+import dataclasses
 import hashlib
+import itertools
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
+from aiops_drift.calibration import Calibration, calibrate
 from aiops_drift.errors import ProfileError
+from aiops_drift.scores import KNOTS, score_map
 
 Rows = npt.NDArray[np.float64]
 
-PROFILE_VERSION: Final = 1
+PROFILE_VERSION: Final = 2
 BINS: Final = 10
 MAX_FEATURES: Final = 2048
 MAX_NAME_LENGTH: Final = 253
 Z_CAP: Final = 1e6  # a z-score beyond it says nothing more, and the mean of finite numbers could overflow
+MOST_CATEGORIES: Final = 20
+SCORE_DIGITS: Final = 6
 FLAT: Final = 1e-12  # a spread below this part of the mean is rounding, not spread
 
 
 @dataclass(frozen=True)
 class Feature:
-    """One column of the baseline.
+    """One column of the baseline: an input of the model, or an output.
 
     Attributes:
         name: as the training data called it.
@@ -33,6 +39,12 @@ class Feature:
         std: population standard deviation, same unit; 0 for a constant feature.
         edges: the inner edges of the quantile bins, ascending, same unit; a value equal to an edge is in the bin above it.
         probabilities: the share of the baseline's rows in each bin, one more than edges.
+        knots: values whose scores are known, ascending, same unit; see `aiops_drift.scores`.
+        location: the location score at each knot.
+        spread: the spread score at each knot.
+        inflation: long-run variance over variance, at least 1; above 1 where rows depend on those before them.
+        memory: over how many rows they do; -1 where no end of it was found, as in sorted rows, which count as independent.
+        categories: all values there are, ascending, where they are few whole numbers, each seen more than once; else empty.
     """
 
     name: str
@@ -40,45 +52,73 @@ class Feature:
     std: float
     edges: tuple[float, ...]
     probabilities: tuple[float, ...]
+    knots: tuple[float, ...] = (0.0,)
+    location: tuple[float, ...] = (0.0,)
+    spread: tuple[float, ...] = (0.0,)
+    inflation: float = 1.0
+    memory: int = 0
+    categories: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
 class Profile:
-    """The baseline, feature by feature; made once from the training rows and carried in `manifest.json`."""
+    """The baseline, column by column; made once from the training rows and carried in `manifest.json`.
+
+    Attributes:
+        features: the model's inputs, in the order of the columns.
+        rows: of the baseline.
+        outputs: the model's outputs for rows that it was not fitted to; empty where these are not known.
+        calibration: run lengths; None where they were not simulated.
+    """
 
     features: tuple[Feature, ...]
     rows: int
+    outputs: tuple[Feature, ...] = ()
+    calibration: Calibration | None = None
 
     @classmethod
-    def from_rows(cls, rows: npt.ArrayLike, names: Sequence[str] | None = None) -> "Profile":
-        """Describe baseline rows.
+    def from_rows(
+        cls, rows: npt.ArrayLike, names: Sequence[str] | None = None, outputs: npt.ArrayLike | None = None
+    ) -> "Profile":
+        """Describe baseline rows; `calibrated` adds the run lengths.
 
         Args:
-            rows: shape (n, F), finite, n ≥ 2.
+            rows: shape (n, F), finite, n ≥ 2, in the order in which they were seen.
             names: F distinct names; `feature 0`, `feature 1`, … where left out.
+            outputs: what the model says of each row, shape (n, O), where it was not fitted to them.
 
         Raises:
             ProfileError: rows of another shape, not finite, or names that do not fit them.
         """
-        try:
-            values = np.asarray(rows, dtype=np.float64)
-        except (TypeError, ValueError) as error:
-            message = f"the baseline is not an array of numbers: {error}"
-            raise ProfileError(message) from error
-        if values.ndim != 2 or values.shape[0] < 2 or values.shape[1] < 1:  # noqa: PLR2004 - two axes, two rows for a spread
-            message = f"the baseline must have the shape (rows ≥ 2, features ≥ 1), not {values.shape}"
-            raise ProfileError(message)
-        if not np.isfinite(values).all():
-            row, column = (int(i) for i in np.argwhere(~np.isfinite(values))[0])
-            message = f"the baseline holds a value that is not finite at row {row}, column {column}"
-            raise ProfileError(message)
+        values = _table(rows, "the baseline")
         chosen = [f"feature {i}" for i in range(values.shape[1])] if names is None else [str(name) for name in names]
         if len(chosen) != values.shape[1]:
             message = f"the baseline has {values.shape[1]} columns, but {len(chosen)} feature names were given"
             raise ProfileError(message)
+        said = _table(outputs, "the outputs") if outputs is not None else np.empty((values.shape[0], 0))
+        if said.shape[0] != values.shape[0]:
+            message = f"there are {said.shape[0]} outputs for {values.shape[0]} rows"
+            raise ProfileError(message)
         return cls._checked(
-            tuple(_describe(name, values[:, column]) for column, name in enumerate(chosen)), int(values.shape[0])
+            tuple(_describe(name, values[:, column]) for column, name in enumerate(chosen)),
+            int(values.shape[0]),
+            tuple(_describe(name, said[:, column]) for column, name in enumerate(output_names(said.shape[1], chosen))),
         )
+
+    def calibrated(self, rows: npt.ArrayLike, outputs: npt.ArrayLike | None = None) -> "Profile":
+        """The same profile with run lengths, simulated from the rows that it was made of.
+
+        Raises:
+            ProfileError: other rows than those.
+        """
+        values = _table(rows, "the baseline")
+        if outputs is not None:
+            values = np.hstack([values, _table(outputs, "the outputs")])
+        if values.shape != (self.rows, len(self.columns)):
+            message = f"the profile is of {self.rows} rows and {len(self.columns)} columns, not {values.shape}"
+            raise ProfileError(message)
+        memory = max(0, *(feature.memory for feature in self.columns))
+        return replace(self, calibration=calibrate(np.hstack(self.rank_scores(values)), memory))
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> "Profile":
@@ -87,62 +127,53 @@ class Profile:
         Raises:
             ProfileError: a document of another version or form.
         """
+        if isinstance(document, Mapping) and document.get("version") != PROFILE_VERSION:
+            message = f"profile version {document.get('version')!r} is not {PROFILE_VERSION}; train again"
+            raise ProfileError(message)
         try:
-            version, rows = document["version"], int(document["rows"])
-            features = tuple(
-                Feature(
-                    name=str(entry["name"]),
-                    mean=float(entry["mean"]),
-                    std=float(entry["std"]),
-                    edges=tuple(float(edge) for edge in entry["edges"]),
-                    probabilities=tuple(float(share) for share in entry["probabilities"]),
-                )
-                for entry in document["features"]
+            rows = int(document["rows"])
+            features, outputs = (
+                tuple(_feature_from(entry) for entry in document[name]) for name in ("features", "outputs")
             )
+            found = document["calibration"]
+            calibration = None if found is None else Calibration.from_dict(found)
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             message = f"the profile is malformed: {type(error).__name__}: {error}"
             raise ProfileError(message) from error
-        if version != PROFILE_VERSION:
-            message = f"profile version {version!r} is not {PROFILE_VERSION}; train again"
-            raise ProfileError(message)
-        return cls._checked(features, rows)
+        return cls._checked(features, rows, outputs, calibration)
 
     @classmethod
-    def _checked(cls, features: tuple[Feature, ...], rows: int) -> "Profile":
-        names = [feature.name for feature in features]
+    def _checked(
+        cls,
+        features: tuple[Feature, ...],
+        rows: int,
+        outputs: tuple[Feature, ...] = (),
+        calibration: Calibration | None = None,
+    ) -> "Profile":
+        columns = (*features, *outputs)
+        names = [feature.name for feature in columns]
         problem = ""
-        if not 1 <= len(features) <= MAX_FEATURES:
-            problem = f"{len(features)} features; 1 to {MAX_FEATURES} can be watched"
+        if not features or len(columns) > MAX_FEATURES:
+            problem = f"{len(features)} features and {len(outputs)} outputs; 1 to {MAX_FEATURES} can be watched"
         elif len(set(names)) != len(names):
             problem = f"two features have one name: {min(n for n in set(names) if names.count(n) > 1)!r}"
         elif not all(map(is_name, names)):
             problem = f"a feature's name must have 1 to {MAX_NAME_LENGTH} characters that can be shown"
-        for feature in features:
-            numbers = (feature.mean, feature.std, *feature.edges, *feature.probabilities)
-            if not all(map(math.isfinite, numbers)) or feature.std < 0:
-                problem = f"feature {feature.name!r} has numbers that are not finite, or a negative deviation"
-            elif len(feature.edges) != BINS - 1 or len(feature.probabilities) != BINS:
-                problem = f"feature {feature.name!r} does not have {BINS} bins"
+        else:
+            problem = next(filter(None, map(_problem, columns)), "")
         if problem:
             message = f"the profile cannot be used: {problem}"
             raise ProfileError(message)
-        return cls(features, rows)
+        return cls(features, rows, outputs, calibration)
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON form; `Profile.from_dict` reads it back to an equal value."""
         return {
             "version": PROFILE_VERSION,
             "rows": self.rows,
-            "features": [
-                {
-                    "name": feature.name,
-                    "mean": feature.mean,
-                    "std": feature.std,
-                    "edges": list(feature.edges),
-                    "probabilities": list(feature.probabilities),
-                }
-                for feature in self.features
-            ],
+            "calibration": self.calibration.to_dict() if self.calibration else None,
+            "features": [_feature_to_dict(feature) for feature in self.features],
+            "outputs": [_feature_to_dict(feature) for feature in self.outputs],
         }
 
     @cached_property
@@ -152,42 +183,118 @@ class Profile:
         return f"sha256:{hashlib.sha256(canonical).hexdigest()}"
 
     @cached_property
+    def columns(self) -> tuple[Feature, ...]:
+        """Inputs, then outputs: C columns."""
+        return (*self.features, *self.outputs)
+
+    @cached_property
     def names(self) -> tuple[str, ...]:
-        """The features' names, in the order of the columns."""
+        """The inputs' names, in the order of the columns."""
         return tuple(feature.name for feature in self.features)
 
     @cached_property
+    def column_names(self) -> tuple[str, ...]:
+        """The names of all columns, the outputs' last."""
+        return tuple(feature.name for feature in self.columns)
+
+    @cached_property
     def means(self) -> Rows:
-        """Shape (F,)."""
-        return np.array([feature.mean for feature in self.features])
+        """Of the inputs, shape (F,)."""
+        return self._means[: len(self.features)]
 
     @cached_property
     def stds(self) -> Rows:
-        """Shape (F,); 0 for a constant feature."""
+        """Of the inputs, shape (F,); 0 for a constant feature."""
         return np.array([feature.std for feature in self.features])
 
     @cached_property
     def constant(self) -> npt.NDArray[np.bool_]:
-        """Shape (F,): which features never varied in the baseline."""
-        constant: npt.NDArray[np.bool_] = self.stds == 0
-        return constant
+        """Shape (C,): which columns never varied in the baseline."""
+        return np.array([feature.std == 0 for feature in self.columns])
 
     @cached_property
     def edges(self) -> Rows:
-        """Shape (F, BINS - 1)."""
-        return np.array([feature.edges for feature in self.features])
+        """Shape (C, BINS - 1)."""
+        return np.array([feature.edges for feature in self.columns])
+
+    @cached_property
+    def _means(self) -> Rows:
+        return np.array([feature.mean for feature in self.columns])
 
     @cached_property
     def _divisors(self) -> Rows:
-        return np.where(self.constant, 1.0, self.stds)
+        return np.array([feature.std or 1.0 for feature in self.columns])
+
+    @cached_property
+    def _knots(self) -> Rows:
+        """Shape (C, KNOTS); +∞ where a column has fewer."""
+        return _padded([feature.knots for feature in self.columns], math.inf)
+
+    @cached_property
+    def _ends(self) -> tuple[Rows, Rows]:
+        """The outer knots of each column, twice the shape (C,)."""
+        return (
+            np.array([feature.knots[0] for feature in self.columns]),
+            np.array([feature.knots[-1] for feature in self.columns]),
+        )
+
+    @cached_property
+    def _segments(self) -> Rows:
+        """What the scores' lines between knots begin with and rise by: shape (5, C, KNOTS).
+
+        One each: the knot where it begins, location and its slope, spread and its slope.
+        """
+        return np.stack(
+            [
+                _padded([feature.knots for feature in self.columns], 0.0),
+                _padded([feature.location for feature in self.columns], 0.0),
+                _padded([_slopes(feature.knots, feature.location) for feature in self.columns], 0.0),
+                _padded([feature.spread for feature in self.columns], 0.0),
+                _padded([_slopes(feature.knots, feature.spread) for feature in self.columns], 0.0),
+            ]
+        )
 
     def z_scores(self, rows: Rows) -> Rows:
-        """(row - μ) / σ per value, shape (n, F), within ±1e6; 0 throughout a constant feature, which has a rule of its own."""
+        """(row - μ) / σ per value, within ±1e6; 0 throughout a constant feature, which has a rule of its own.
+
+        Args:
+            rows: shape (n, F) or, with the outputs, (n, C); the answer has the same.
+        """
+        width = rows.shape[1]
         with np.errstate(over="ignore"):  # 1e308 over a small σ is infinite, and capped like any absurd value
-            z = (rows - self.means) / self._divisors
+            z = (rows - self._means[:width]) / self._divisors[:width]
         np.clip(z, -Z_CAP, Z_CAP, out=z)
-        z[:, self.constant] = 0.0
+        z[:, self.constant[:width]] = 0.0
         return z
+
+    def rank_scores(self, values: Rows) -> tuple[Rows, Rows]:
+        """Location and spread of each value, shape (n, C) as they have; NaN where the value is."""
+        inside = np.clip(values, *self._ends)
+        segment = np.maximum((inside[:, :, None] >= self._knots).sum(axis=2) - 1, 0)
+        start, location, rise, spread, widening = self._segments[:, np.arange(values.shape[1]), segment]
+        beyond = inside - start
+        return location + rise * beyond, spread + widening * beyond
+
+    def bins(self, values: Rows) -> npt.NDArray[np.int64]:
+        """Which quantile bin each value is in, shape (n, C) as they have; the first where it is NaN."""
+        found: npt.NDArray[np.int64] = (values[:, :, None] >= self.edges).sum(axis=2)
+        return found
+
+    def unseen(self, values: Rows) -> npt.NDArray[np.bool_]:
+        """Which values, shape (n, C), are not among those of a constant or categorical column; False where NaN."""
+        unseen = np.zeros(values.shape, dtype=np.bool_)
+        for column, known in self._known:
+            unseen[:, column] = ~np.isin(values[:, column], known) & ~np.isnan(values[:, column])
+        return unseen
+
+    @cached_property
+    def _known(self) -> list[tuple[int, Rows]]:
+        """All values there are of those columns that have few."""
+        return [
+            (i, np.array(feature.categories or (feature.mean,)))
+            for i, feature in enumerate(self.columns)
+            if feature.categories or feature.std == 0
+        ]
 
 
 def is_name(text: str) -> bool:
@@ -213,6 +320,30 @@ def request_scores(profile: Profile, rows: Rows, sizes: Sequence[int]) -> Rows:
     return scores
 
 
+def output_names(count: int, taken: Sequence[str]) -> list[str]:
+    """What the outputs are called: `prediction`, or `prediction 0`, …, never as an input is."""
+    name = "prediction"
+    while any(other.startswith(name) for other in taken):
+        name = f"model {name}"
+    return [name] if count == 1 else [f"{name} {i}" for i in range(count)]
+
+
+def _table(rows: npt.ArrayLike, what: str) -> Rows:
+    try:
+        values = np.asarray(rows, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        message = f"{what} is not an array of numbers: {error}"
+        raise ProfileError(message) from error
+    if values.ndim != 2 or values.shape[0] < 2 or values.shape[1] < 1:  # noqa: PLR2004 - two axes, two rows for a spread
+        message = f"{what} must have the shape (rows ≥ 2, features ≥ 1), not {values.shape}"
+        raise ProfileError(message)
+    if not np.isfinite(values).all():
+        row, column = (int(i) for i in np.argwhere(~np.isfinite(values))[0])
+        message = f"{what} holds a value that is not finite at row {row}, column {column}"
+        raise ProfileError(message)
+    return values
+
+
 def _describe(name: str, column: Rows) -> Feature:
     with np.errstate(over="ignore", invalid="ignore"):
         mean, std = float(column.mean()), float(column.std())
@@ -223,4 +354,77 @@ def _describe(name: str, column: Rows) -> Feature:
         mean, std = float(column[0]), 0.0
     edges = np.quantile(column, np.arange(1, BINS) / BINS)
     inside = np.bincount(np.searchsorted(edges, column, side="right"), minlength=BINS)
-    return Feature(name, mean, std, tuple(map(float, edges)), tuple(float(share) for share in inside / column.size))
+    scores = score_map(column if std else np.full_like(column, mean))
+    return Feature(
+        name=name,
+        mean=mean,
+        std=std,
+        edges=tuple(map(float, edges)),
+        probabilities=tuple(float(share) for share in inside / column.size),
+        knots=scores.knots,
+        location=_rounded(scores.location),
+        spread=_rounded(scores.spread),
+        inflation=round(scores.inflation, SCORE_DIGITS),
+        memory=scores.memory,
+        categories=_categories(column) if std else (),
+    )
+
+
+def _rounded(scores: Sequence[float]) -> tuple[float, ...]:
+    return tuple(round(score, SCORE_DIGITS) for score in scores)
+
+
+def _categories(column: Rows) -> tuple[float, ...]:
+    """All values, where nothing speaks for others: Good and Turing's estimate of the share unseen is that of singletons."""
+    values, times = np.unique(column, return_counts=True)
+    few = values.size <= MOST_CATEGORIES and bool((times > 1).all()) and bool((values == np.rint(values)).all())
+    return tuple(values.tolist()) if few else ()
+
+
+def _problem(feature: Feature) -> str:
+    numbers = (
+        *(feature.mean, feature.std, feature.inflation, *feature.edges, *feature.probabilities),
+        *(*feature.knots, *feature.location, *feature.spread, *feature.categories),
+    )
+    if not all(map(math.isfinite, numbers)) or feature.std < 0 or feature.inflation < 1:
+        return f"feature {feature.name!r} has numbers that are not finite, or a negative deviation"
+    if len(feature.edges) != BINS - 1 or len(feature.probabilities) != BINS:
+        return f"feature {feature.name!r} does not have {BINS} bins"
+    if not 1 <= len(feature.knots) == len(feature.location) == len(feature.spread) <= KNOTS:
+        return f"feature {feature.name!r} does not have 1 to {KNOTS} knots with their scores"
+    if any(later <= earlier for earlier, later in itertools.pairwise(feature.knots)):
+        return f"the knots of feature {feature.name!r} do not ascend"
+    return ""
+
+
+def _feature_to_dict(feature: Feature) -> dict[str, Any]:
+    return {
+        name: list(value) if isinstance(value, tuple) else value for name, value in dataclasses.asdict(feature).items()
+    }
+
+
+def _feature_from(entry: Mapping[str, Any]) -> Feature:
+    return Feature(
+        name=str(entry["name"]),
+        mean=float(entry["mean"]),
+        std=float(entry["std"]),
+        inflation=float(entry["inflation"]),
+        memory=int(entry["memory"]),
+        **{
+            name: tuple(map(float, entry[name]))
+            for name in ("edges", "probabilities", "knots", "location", "spread", "categories")
+        },
+    )
+
+
+def _padded(lists: Sequence[Sequence[float]], filler: float) -> Rows:
+    table = np.full((len(lists), KNOTS), filler)
+    for row, entries in zip(table, lists, strict=True):
+        row[: len(entries)] = entries
+    return table
+
+
+def _slopes(knots: Sequence[float], scores: Sequence[float]) -> list[float]:
+    """Of the line that begins at each knot; 0 at the last."""
+    rises = zip(itertools.pairwise(knots), itertools.pairwise(scores), strict=True)
+    return [*((high - low) / (right - left) for (left, right), (low, high) in rises), 0.0]

@@ -4,9 +4,9 @@ from collections import deque
 
 import numpy as np
 
-from aiops_drift.counts import BLOCK_ROWS, Block, Counts
+from aiops_drift.counts import BLOCK_ROWS, MOST_AT_ONCE, Block, Sums, sums
 from aiops_drift.profile import Profile, Rows
-from aiops_drift.wire import Expectations, Report, kept_blocks
+from aiops_drift.wire import Baseline, Expectations, Report, kept_blocks
 
 
 class Recorder:
@@ -15,8 +15,10 @@ class Recorder:
     def __init__(self, profile: Profile, incarnation: str) -> None:
         self.profile = profile
         self.incarnation = incarnation
-        self._counts = Counts.zero(len(profile.features), bins=True)
-        self._blocks: deque[Block] = deque(maxlen=kept_blocks(len(profile.features)))
+        columns = len(profile.columns)
+        self._total: Sums = sums(profile, np.zeros((1, 0, columns)))
+        self._blocks: deque[Block] = deque(maxlen=kept_blocks(columns))
+        self._baseline = Baseline.of(profile)
         self._closed = 0
         # Rows wait here, unlooked at, until a block is full: one numpy pass a block costs a sixteenth of one a row.
         self._open: list[Rows] = []
@@ -25,24 +27,44 @@ class Recorder:
     @property
     def rows(self) -> int:
         """All rows recorded, those of the open block too."""
-        return self._counts.n + self._open_rows
+        return self._closed * BLOCK_ROWS + self._open_rows
 
-    def record(self, rows: Rows, now: float) -> None:
-        """Count rows, shape (n, F), finite; each block that they fill is closed at `now`, seconds since the epoch."""
-        self._open.append(rows)
+    def record(self, rows: Rows, now: float, outputs: Rows | None = None) -> None:
+        """Count rows; each block that they fill is closed at `now`, seconds since the epoch.
+
+        Args:
+            rows: shape (n, F), finite, or NaN where a value is missing.
+            now: by the pod's clock.
+            outputs: what the model says of each row, shape (n, O); missing where left out.
+        """
+        self._open.append(self._with_outputs(rows, outputs))
         self._open_rows += rows.shape[0]
         if self._open_rows < BLOCK_ROWS:
             return
         waiting = np.concatenate(self._open)
-        full = waiting.shape[0] - waiting.shape[0] % BLOCK_ROWS
-        for start in range(0, full, BLOCK_ROWS):
-            counts = Counts.of(self.profile, waiting[start : start + BLOCK_ROWS])
-            self._blocks.append(Block(self._closed, now, counts))
-            self._closed += 1
-        self._counts += Counts.of(self.profile, waiting[:full], bins=True)
+        full = waiting.shape[0] // BLOCK_ROWS
+        at_once = max(1, MOST_AT_ONCE // (BLOCK_ROWS * waiting.shape[1]))
+        for start in range(0, full, at_once):
+            part = waiting[start * BLOCK_ROWS : min(start + at_once, full) * BLOCK_ROWS]
+            self._close(part.reshape(-1, BLOCK_ROWS, waiting.shape[1]), now)
+        rest = waiting[full * BLOCK_ROWS :]
         # A copy, so that the rest of a large request does not keep all of it in memory.
-        self._open = [waiting[full:].copy()] if full < waiting.shape[0] else []
-        self._open_rows = waiting.shape[0] - full
+        self._open = [rest.copy()] if rest.size else []
+        self._open_rows = rest.shape[0]
+
+    def _with_outputs(self, rows: Rows, outputs: Rows | None) -> Rows:
+        watched = len(self.profile.outputs)
+        if not watched:
+            return rows
+        if outputs is None:
+            outputs = np.full((rows.shape[0], watched), np.nan)
+        return np.hstack([rows, outputs])
+
+    def _close(self, values: Rows, now: float) -> None:
+        found = sums(self.profile, values)
+        self._blocks.extend(Block(self._closed + i, now, found.counts(BLOCK_ROWS, i)) for i in range(values.shape[0]))
+        self._closed += values.shape[0]
+        self._total = found.total(self._total)
 
     def report(self, model: str, expectations: Expectations, after: int, now: float) -> Report:
         """What `GET /drift` answers at `now`: the counts, and the kept blocks with numbers above `after` (-1 for all)."""
@@ -50,10 +72,10 @@ class Recorder:
             incarnation=self.incarnation,
             model=model,
             profile=self.profile.digest,
-            features=self.profile.names,
+            baseline=self._baseline,
             rows=self.rows,
             now=now,
-            counts=self._counts,
+            counts=self._total.counts(self._closed * BLOCK_ROWS),
             blocks=tuple(block for block in self._blocks if block.number > after),
             expectations=expectations,
         )

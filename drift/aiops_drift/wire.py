@@ -6,18 +6,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, get_args
 
-from aiops_drift.counts import BLOCK_ROWS, Z_LIMIT, Block, Counts
+from aiops_drift.calibration import Calibration
+from aiops_drift.counts import BLOCK_ROWS, PER_COLUMN, Z_LIMIT, Block, Counts
 from aiops_drift.errors import WireError
-from aiops_drift.profile import BINS, MAX_FEATURES, MAX_NAME_LENGTH, is_name
+from aiops_drift.profile import BINS, MAX_FEATURES, MAX_NAME_LENGTH, Profile, is_name
 
-WIRE_VERSION: Final = 1
+WIRE_VERSION: Final = 2
 KEPT_BLOCKS: Final = 512
-KEPT_NUMBERS: Final = 2**15  # blocks times features that a pod keeps, so that a report of many features stays small
+KEPT_NUMBERS: Final = 2**14  # blocks times columns that a pod keeps, so that a report of many columns stays small
 FEWEST_BLOCKS: Final = 32
 MAX_COUNT: Final = 2**53  # beyond it a JSON number is not an exact integer
 MAX_TEXT: Final = 1024
 MAX_INCARNATION: Final = 64
 MAX_FAILED: Final = 100
+MAX_CURVE: Final = 1000.0
+MAX_INFLATION: Final = 1e6
 DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
 
 ExpectationsState = Literal["disabled", "pending", "passed", "failed", "error"]
@@ -43,6 +46,36 @@ class Expectations:
 
 
 @dataclass(frozen=True)
+class Baseline:
+    """What the rules need to know of the baseline, beside the scores that it has already given.
+
+    Attributes:
+        names: of the columns: the model's inputs, then its outputs.
+        rows: of the baseline.
+        probabilities: per column, the share of the baseline's rows in each quantile bin.
+        inflation: per column, long-run variance over variance.
+        calibration: run lengths of the sequential rule; None where they were not simulated, and then that rule is silent.
+    """
+
+    names: tuple[str, ...]
+    rows: int
+    probabilities: tuple[tuple[float, ...], ...]
+    inflation: tuple[float, ...]
+    calibration: Calibration | None
+
+    @classmethod
+    def of(cls, profile: Profile) -> "Baseline":
+        """Of a profile."""
+        return cls(
+            names=profile.column_names,
+            rows=profile.rows,
+            probabilities=tuple(feature.probabilities for feature in profile.columns),
+            inflation=tuple(feature.inflation for feature in profile.columns),
+            calibration=profile.calibration,
+        )
+
+
+@dataclass(frozen=True)
 class Report:
     """One pod's drift counts and whose they are.
 
@@ -50,10 +83,10 @@ class Report:
         incarnation: identity of these counts: new when they start from nothing.
         model: digest of the model file's bytes.
         profile: digest of the profile that z-scores are against.
-        features: names, in the order of the columns.
+        baseline: what the rules need to know of it, and the names of the columns.
         rows: all rows seen, those of the open block too.
         now: the pod's clock when it answered, seconds since the epoch; what was closed is as old as it says by this clock.
-        counts: over all closed blocks since the incarnation began, with bins.
+        counts: over all closed blocks since the incarnation began.
         blocks: the closed blocks still kept (512 at most, fewer of many features), ascending numbers without gaps.
         expectations: what Great Expectations last said.
     """
@@ -61,7 +94,7 @@ class Report:
     incarnation: str
     model: str
     profile: str
-    features: tuple[str, ...]
+    baseline: Baseline
     rows: int
     now: float
     counts: Counts
@@ -75,12 +108,19 @@ class Report:
             "incarnation": self.incarnation,
             "model": self.model,
             "profile": self.profile,
-            "features": list(self.features),
+            "features": list(self.baseline.names),
+            "baseline": {
+                "rows": self.baseline.rows,
+                "probabilities": [list(shares) for shares in self.baseline.probabilities],
+                "inflation": list(self.baseline.inflation),
+                "calibration": self.baseline.calibration.to_dict() if self.baseline.calibration else None,
+            },
             "rows": self.rows,
             "now": self.now,
-            "counts": {**_sums_to_dict(self.counts), "bins": [list(bins) for bins in self.counts.bins]},
+            "counts": _counts_to_dict(self.counts),
             "blocks": [
-                {"number": block.number, "closed": block.closed, **_sums_to_dict(block.counts)} for block in self.blocks
+                {"number": block.number, "closed": block.closed, **_counts_to_dict(block.counts)}
+                for block in self.blocks
             ],
             "expectations": {
                 "state": self.expectations.state,
@@ -118,18 +158,18 @@ class Report:
             incarnation=fields.text("incarnation", MAX_INCARNATION),
             model=fields.digest("model"),
             profile=fields.digest("profile"),
-            features=features,
+            baseline=_baseline_from(fields.fields("baseline"), features),
             rows=fields.integer("rows"),
             now=fields.number("now", MAX_COUNT),
-            counts=_sums_from(fields.fields("counts"), len(features), bins=True),
+            counts=_counts_from(fields.fields("counts"), len(features)),
             blocks=blocks,
             expectations=_expectations_from(fields.fields("expectations")),
         )
 
 
-def kept_blocks(features: int) -> int:
+def kept_blocks(columns: int) -> int:
     """How many closed blocks a pod keeps for a poller that was away: fewer where each is large."""
-    return min(KEPT_BLOCKS, max(FEWEST_BLOCKS, KEPT_NUMBERS // features))
+    return min(KEPT_BLOCKS, max(FEWEST_BLOCKS, KEPT_NUMBERS // columns))
 
 
 class _Fields:
@@ -147,6 +187,16 @@ class _Fields:
 
     def fields(self, name: str) -> "_Fields":
         return _Fields(self._value.get(name), f"{self._place}.{name}")
+
+    def optional(self, name: str) -> "_Fields | None":
+        return None if self._value.get(name) is None else self.fields(name)
+
+    def rows(self, name: str, length: int) -> list["_Fields"]:
+        """A list of `length` lists, each to be read by the name of the whole."""
+        entries = self.items(name, length)
+        if len(entries) != length:
+            raise self._wrong(name, f"{length} lists")
+        return [_Fields({name: entry}, f"{self._place}.{name}[{i}]") for i, entry in enumerate(entries)]
 
     def items(self, name: str, most: int) -> Sequence[object]:
         value = self._value.get(name)
@@ -212,40 +262,58 @@ def _is_number(value: object, limit: float) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and -limit <= value <= limit
 
 
-def _sums_to_dict(counts: Counts) -> dict[str, Any]:
+def _counts_to_dict(counts: Counts) -> dict[str, Any]:
     return {
         "n": counts.n,
-        "sum_z": list(counts.sum_z),
-        "sum_z2": list(counts.sum_z2),
-        "off_constant": list(counts.off_constant),
+        **{name: list(getattr(counts, name)) for name in PER_COLUMN},
+        "bins": [list(bins) for bins in counts.bins],
     }
 
 
-def _sums_from(fields: _Fields, features: int, *, bins: bool) -> Counts:
+def _counts_from(fields: _Fields, columns: int) -> Counts:
     n = fields.integer("n")
     return Counts(
         n=n,
-        sum_z=fields.numbers("sum_z", features, Z_LIMIT * n),
-        sum_z2=fields.numbers("sum_z2", features, Z_LIMIT * Z_LIMIT * n),
-        off_constant=fields.integers("off_constant", features),
-        bins=_bins_from(fields, features) if bins else (),
+        z=fields.numbers("z", columns, Z_LIMIT * n),
+        # Scores by rank are far smaller than that; a limit of their own would have to be raised with each new one.
+        location=fields.numbers("location", columns, Z_LIMIT * n),
+        spread=fields.numbers("spread", columns, Z_LIMIT * n),
+        missing=fields.integers("missing", columns),
+        unseen=fields.integers("unseen", columns),
+        bins=tuple(entry.integers("bins", BINS) for entry in fields.rows("bins", columns)),
     )
 
 
-def _bins_from(fields: _Fields, features: int) -> tuple[tuple[int, ...], ...]:
-    lists = fields.items("bins", features)
-    if len(lists) != features:
-        message = f"bins does not have {features} lists"
-        raise WireError(message)
-    return tuple(_Fields({"bins": entry}, f"bins[{i}]").integers("bins", BINS) for i, entry in enumerate(lists))
-
-
-def _block_from(fields: _Fields, features: int) -> Block:
-    counts = _sums_from(fields, features, bins=False)
+def _block_from(fields: _Fields, columns: int) -> Block:
+    counts = _counts_from(fields, columns)
     if counts.n != BLOCK_ROWS:
         message = f"a block has {BLOCK_ROWS} rows, not {counts.n}"
         raise WireError(message)
     return Block(fields.integer("number"), fields.number("closed", MAX_COUNT), counts)
+
+
+def _baseline_from(fields: _Fields, names: tuple[str, ...]) -> Baseline:
+    columns = len(names)
+    calibration = fields.optional("calibration")
+    inflation = fields.numbers("inflation", columns, MAX_INFLATION)
+    probabilities = tuple(entry.numbers("probabilities", BINS, 1.0) for entry in fields.rows("probabilities", columns))
+    if min(inflation) < 1 or min(map(min, probabilities)) < 0:
+        message = "the baseline has an inflation below 1 or a negative probability"
+        raise WireError(message)
+    return Baseline(
+        names=names,
+        rows=max(fields.integer("rows"), 1),
+        probabilities=probabilities,
+        inflation=inflation,
+        calibration=Calibration(
+            intercept=calibration.number("intercept", MAX_CURVE),
+            slope=calibration.number("slope", MAX_CURVE),
+            simulated=calibration.integer("simulated"),
+            block=calibration.integer("block"),
+        )
+        if calibration
+        else None,
+    )
 
 
 def _expectations_from(fields: _Fields) -> Expectations:

@@ -195,17 +195,16 @@ def _read_optional(path: Path, limit: int) -> bytes | None:
 
 
 def _profile(rows: npt.NDArray[np.float64], manifest: Manifest | None) -> Profile:
-    if manifest is None:
-        try:
-            return Profile.from_rows(rows)
-        except ProfileError as error:
-            raise BaselineInvalidError(str(error)) from error
-    if rows.shape[1] != len(manifest.profile.names):
-        message = (
-            f"the baseline has {rows.shape[1]} columns, but manifest.json has {len(manifest.profile.names)} features"
-        )
+    """The manifest's, or one that is made here: a second of work, where only the model and its rows are given."""
+    if manifest and rows.shape[1] != len(manifest.features):
+        message = f"the baseline has {rows.shape[1]} columns, but manifest.json has {len(manifest.features)} features"
         raise BaselineInvalidError(message)
-    return manifest.profile
+    if manifest and manifest.profile:
+        return manifest.profile
+    try:
+        return Profile.from_rows(rows, manifest.features if manifest else None).calibrated(rows)
+    except ProfileError as error:
+        raise BaselineInvalidError(str(error)) from error
 
 
 def _check_width(predictor: Predictor, profile: Profile) -> None:

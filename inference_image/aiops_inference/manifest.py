@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from aiops_drift import Profile, ProfileError
+from aiops_drift import PROFILE_VERSION, Profile, ProfileError
 from aiops_inference.errors import DigestMismatchError, ManifestInvalidError
 
 SCHEMA_VERSION: Final = 1
@@ -29,7 +29,8 @@ class Manifest:
         classes: names of the classes, where there are any.
         golden_inputs: rows whose predictions are known, shape (n, F).
         golden_predictions: what the model predicted for them in training.
-        profile: the baseline in numbers.
+        features: names of the columns.
+        profile: the baseline in numbers; None where another version of training wrote it, to be made anew from the rows.
     """
 
     task: str
@@ -38,7 +39,8 @@ class Manifest:
     classes: tuple[str, ...] | None
     golden_inputs: npt.NDArray[np.float64]
     golden_predictions: list[Any]
-    profile: Profile
+    features: tuple[str, ...]
+    profile: Profile | None
 
     @classmethod
     def parse(cls, content: bytes) -> "Manifest":
@@ -54,7 +56,8 @@ class Manifest:
                     f"manifest.json has schemaVersion {document['schemaVersion']!r}; this image reads {SCHEMA_VERSION}"
                 )
                 raise ManifestInvalidError(message)
-            profile = Profile.from_dict(document["profile"])
+            described = document["profile"]
+            profile = Profile.from_dict(described) if described["version"] == PROFILE_VERSION else None
             manifest = cls(
                 task=str(document["task"]),
                 digests={str(name): str(entry["sha256"]) for name, entry in document["files"].items()},
@@ -62,6 +65,7 @@ class Manifest:
                 classes=None if document.get("classes") is None else tuple(map(str, document["classes"])),
                 golden_inputs=np.array(document["golden"]["inputs"], dtype=np.float64),
                 golden_predictions=list(document["golden"]["predictions"]),
+                features=tuple(map(str, document["features"])),
                 profile=profile,
             )
         except ProfileError as error:
@@ -70,19 +74,19 @@ class Manifest:
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError) as error:
             message = f"manifest.json is malformed: {type(error).__name__}: {error}"
             raise ManifestInvalidError(message) from error
-        if problem := manifest._problem(document.get("features")):
+        if problem := manifest._problem():
             message = f"manifest.json: {problem}"
             raise ManifestInvalidError(message)
         return manifest
 
-    def _problem(self, features: object) -> str:
+    def _problem(self) -> str:
         golden = self.golden_inputs
         if self.task not in TASKS:
             return f"task is {self.task!r}; it must be one of {', '.join(TASKS)}"
-        if features != list(self.profile.names):
+        if self.profile is not None and self.features != self.profile.names:
             return "features are not those of the profile"
-        if golden.ndim != 2 or golden.shape[1] != len(self.profile.names) or not np.isfinite(golden).all():  # noqa: PLR2004 - a table has two axes
-            return f"golden.inputs must be rows of {len(self.profile.names)} finite numbers"
+        if golden.ndim != 2 or golden.shape[1] != len(self.features) or not np.isfinite(golden).all():  # noqa: PLR2004 - a table has two axes
+            return f"golden.inputs must be rows of {len(self.features)} finite numbers"
         if len(golden) != len(self.golden_predictions) or len(golden) == 0:
             return "golden.predictions must hold one prediction for each of at least one golden input"
         if bad := [name for name, digest in self.digests.items() if not _HEX.fullmatch(digest)]:

@@ -42,8 +42,12 @@ def judge(profile: Profile, thresholds: Rows, rows: Rows, sizes: Sequence[int]) 
 class Monitor:
     """The drift state of one incarnation, which begins with this object."""
 
-    def __init__(self, profile: Profile, model: str, settings: RuntimeSettings) -> None:
+    def __init__(
+        self, profile: Profile, model: str, settings: RuntimeSettings, labels: Sequence[object] | None = None
+    ) -> None:
+        """Begin an incarnation; `labels` are a classifier's classes in the order by which they are counted."""
         self._profile = profile
+        self._codes = None if labels is None else {label: float(code) for code, label in enumerate(labels)}
         self._model = model
         self._recorder = Recorder(profile, secrets.token_hex(8))
         self._thresholds = thresholds(profile, settings)
@@ -58,14 +62,26 @@ class Monitor:
         self._thresholds = thresholds(self._profile, settings)
         return tuple(sorted(set(settings.features) - set(self._profile.names)))
 
-    def observe(self, rows: Rows, now: float) -> Judgement:
+    def observe(self, rows: Rows, now: float, predictions: Sequence[Any] | None = None) -> Judgement:
         """Count the rows of one accepted request at `now`, seconds since the epoch, and judge them."""
-        return self.observe_batch(rows, [rows.shape[0]], now)[0]
+        return self.observe_batch(rows, [rows.shape[0]], now, predictions)[0]
 
-    def observe_batch(self, rows: Rows, sizes: Sequence[int], now: float) -> list[Judgement]:
-        """Count the rows of accepted requests, which follow each other in `rows`, and judge each request by its own."""
-        self._recorder.record(rows, now)
+    def observe_batch(
+        self, rows: Rows, sizes: Sequence[int], now: float, predictions: Sequence[Any] | None = None
+    ) -> list[Judgement]:
+        """Count the rows of accepted requests, which follow each other in `rows`, and judge each request by its own.
+
+        `predictions` are what was answered, one a row; they are counted where the baseline tells what to expect of them.
+        """
+        self._recorder.record(rows, now, self._outputs(predictions))
         return judge(self._profile, self._thresholds, rows, sizes)
+
+    def _outputs(self, predictions: Sequence[Any] | None) -> Rows | None:
+        if predictions is None or not self._profile.outputs:
+            return None
+        codes = self._codes
+        values = predictions if codes is None else [codes.get(label, np.nan) for label in predictions]
+        return np.array(values, dtype=np.float64).reshape(len(predictions), len(self._profile.outputs))
 
     def worst(self, judgement: Judgement) -> tuple[str, float, float]:
         """The feature that is furthest beyond its threshold, its score and that threshold."""

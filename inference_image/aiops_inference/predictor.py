@@ -24,6 +24,10 @@ class Predictor:
         classes = getattr(model, "classes_", None)
         self.task = "regression" if classes is None else "classification"
         self.classes: tuple[str, ...] | None = None if classes is None else tuple(map(str, classes))
+        # A classifier of several targets has a list of classes for each; its answers have no one order.
+        self.labels: tuple[Any, ...] | None = None
+        if isinstance(classes, np.ndarray) and classes.ndim == 1:
+            self.labels = tuple(classes.tolist())
 
     def predict(self, rows: Rows) -> list[Any]:
         """One prediction a row: an int, a string, a float, or a list of these for several outputs.

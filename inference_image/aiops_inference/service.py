@@ -107,7 +107,7 @@ class Service:
     async def _publish(self, loaded: Artifacts, seconds: float) -> None:
         for warning in loaded.warnings:
             self.log.warning("artifacts", message=warning)
-        monitor = Monitor(loaded.profile, loaded.digest, self._runtime.current)
+        monitor = Monitor(loaded.profile, loaded.digest, self._runtime.current, loaded.predictor.labels)
         validator = Validator(loaded.profile.names, self.metrics, self.log, self._on_expectations_failed)
         self._model = Model(loaded, Batcher(loaded.predictor, self.metrics.predict_calls.inc), monitor, validator)
         self.metrics.model_info.labels(loaded.digest, loaded.task).set(1)
@@ -191,7 +191,7 @@ class Service:
         monitor = model.monitor
         rows = decode(body, monitor.features, self.settings.max_rows)
         predictions = await model.batcher.predict(rows)
-        judgement = monitor.observe(rows, time.time())
+        judgement = monitor.observe(rows, time.time(), predictions)
         model.validator.offer(rows)
         score = round(judgement.score, SCORE_DIGITS)
         self.metrics.rows.inc(len(predictions))

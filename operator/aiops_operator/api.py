@@ -73,6 +73,7 @@ class Webhook:
 
     url: str | None = None
     url_secret: SecretKey | None = None
+    signing_secret: SecretKey | None = None
     required: bool = False
     cooldown: int = 300
 
@@ -82,14 +83,18 @@ class Drift:
     """`spec.drift`.
 
     Attributes:
-        thresholds: what the verdict compares with.
+        thresholds: what the verdict compares with; its run length follows from the last two.
         expectations_mode: `auto` or `disabled`.
         webhook: whom the pods tell; None for nobody.
+        average_run_length: rows between two false alarms; None where `false_alarm_interval` says it in time.
+        false_alarm_interval: seconds between two false alarms; 0 where only the mean is watched.
     """
 
     thresholds: Thresholds = field(default_factory=Thresholds)
     expectations_mode: str = "auto"
     webhook: Webhook | None = None
+    average_run_length: int | None = None
+    false_alarm_interval: int = 30 * 86400
 
 
 @dataclass(frozen=True)
@@ -205,19 +210,25 @@ def _drift(spec: Mapping[str, Any]) -> Drift:
             features=features,
             min_samples=int(spec.get("minSamples", 50)),
         ),
+        average_run_length=spec.get("averageRunLength"),
+        false_alarm_interval=seconds(spec.get("falseAlarmInterval", "720h")),
         expectations_mode=(spec.get("expectations") or {}).get("mode", "auto"),
         webhook=_webhook(webhook) if webhook else None,
     )
 
 
 def _webhook(spec: Mapping[str, Any]) -> Webhook:
-    secret = spec.get("urlSecretRef")
     return Webhook(
         url=spec.get("url"),
-        url_secret=SecretKey(secret["name"], secret["key"]) if secret else None,
+        url_secret=_secret_key(spec.get("urlSecretRef")),
+        signing_secret=_secret_key(spec.get("signingSecretRef")),
         required=bool(spec.get("required", False)),
         cooldown=seconds(spec.get("cooldown", "5m")),
     )
+
+
+def _secret_key(reference: Mapping[str, Any] | None) -> SecretKey | None:
+    return SecretKey(reference["name"], reference["key"]) if reference else None
 
 
 def _monitoring(spec: Mapping[str, Any]) -> Monitoring:

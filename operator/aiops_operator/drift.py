@@ -18,10 +18,12 @@ from typing import Any, Final
 import aiohttp
 
 from aiops_drift import (
+    Baseline,
     Cursor,
     Expectations,
     Report,
     State,
+    Thresholds,
     advance,
     in_order,
     observe,
@@ -45,6 +47,9 @@ CHUNK: Final = 64 * 2**10
 SILENT_ROUNDS: Final = 6  # polls without any answer after which the verdict is unknown
 MAX_CURSORS: Final = 256  # incarnations remembered a service: more than a rollout of 100 pods makes
 MAX_CURSOR_NUMBERS: Final = 2**17  # the same, times features: a pod may change its incarnation at each poll
+RATE_SECONDS: Final = 60.0  # over which rows must have come before a rate is made of them
+RUN_LENGTH: Final = 10**6  # rows, as long as no rate is known
+RUN_LENGTHS: Final = (10**4, 10**9)
 BATCH_ROWS: Final = 50  # rows that a pod gathers before it validates them
 JITTER: Final = 0.1
 
@@ -90,9 +95,11 @@ class Memory:
     Attributes:
         state: the rows that count, and whether drift is on.
         identity: digests of the model and the profile that these rows belong to; None before the first answer.
-        names: the features, in the order of the columns.
+        baseline: what the rules know of the profile; None before the first answer.
         cursors: how far each incarnation was read, least lately used first.
         rows: all rows merged.
+        counting_from: when counting began, by the pods' clocks, and the rows merged by then; None before the first answer.
+        row_rate: rows per second since; None where that is too short a time to say.
         heard: what each pod last said, by pod; one that misses a poll is not forgotten.
         silent_rounds: polls on end that no pod answered.
         settled_at: when the verdict of a status that was taken over was last settled as no drift; rows from before are not
@@ -102,9 +109,11 @@ class Memory:
 
     state: State = field(default_factory=State)
     identity: tuple[str, str] | None = None
-    names: tuple[str, ...] = ()
+    baseline: Baseline | None = None
     cursors: Mapping[str, Cursor] = field(default_factory=dict)
     rows: int = 0
+    counting_from: tuple[float, int] | None = None
+    row_rate: float | None = None
     heard: Mapping[str, Heard] = field(default_factory=dict)
     silent_rounds: int = 0
     settled_at: dt.datetime | None = None
@@ -157,10 +166,10 @@ def merge(
     if not reports:
         return _silent(memory, [str(answer) for answer in answers.values()])
     identity = _identity(memory.identity, reports)
-    memory = _of_identity(memory, identity, reports)
+    memory, baseline = _of_identity(memory, identity, reports)
     cursors, read = dict(memory.cursors), []
     for report in reports.values():
-        if (report.model, report.profile) != identity or report.features != memory.names:
+        if (report.model, report.profile) != identity or report.baseline != baseline:
             continue
         known = cursors.pop(report.incarnation, None)
         cursors[report.incarnation], fresh = advance(known, report)
@@ -169,10 +178,19 @@ def merge(
         read.append((report, fresh))
     blocks = in_order(read)
     rows = memory.rows + sum(block.counts.n for block in blocks)
-    remembered = max(2 * len(answers), min(MAX_CURSORS, MAX_CURSOR_NUMBERS // len(memory.names)))
+    remembered = max(2 * len(answers), min(MAX_CURSORS, MAX_CURSOR_NUMBERS // len(baseline.names)))
+    now = max(report.now for report in reports.values())
+    counting_from = memory.counting_from or (now, rows)
+    seconds = now - counting_from[0]
     memory = replace(
         memory,
-        state=observe(memory.state, blocks, memory.names, drift.thresholds),
+        counting_from=counting_from,
+        row_rate=(rows - counting_from[1]) / seconds if seconds >= RATE_SECONDS else memory.row_rate,
+    )
+    asked = thresholds(memory, drift)
+    memory = replace(
+        memory,
+        state=observe(memory.state, blocks, baseline, asked),
         cursors=dict(list(cursors.items())[-remembered:]),
         rows=rows,
         heard=_heard(memory.heard, answers, rows),
@@ -180,7 +198,7 @@ def merge(
     )
     finding = Finding(
         polled=True,
-        verdict=verdict(memory.state, memory.names, drift.thresholds),
+        verdict=verdict(memory.state, baseline, asked),
         expectations=merged_expectations(timely_expectations(memory)),
         models={pod: heard.serves[0] for pod, heard in memory.heard.items()},
     )
@@ -189,11 +207,27 @@ def merge(
 
 def judged(memory: Memory, drift: Drift) -> Memory:
     """The same rows under thresholds that have changed."""
-    if memory.finding.verdict is None:
+    if memory.finding.verdict is None or memory.baseline is None:
         return memory
-    state = reconsider(memory.state, memory.names, drift.thresholds)
-    finding = replace(memory.finding, verdict=verdict(state, memory.names, drift.thresholds))
+    asked = thresholds(memory, drift)
+    state = reconsider(memory.state, memory.baseline, asked)
+    finding = replace(memory.finding, verdict=verdict(state, memory.baseline, asked))
     return replace(memory, state=state, finding=finding)
+
+
+def thresholds(memory: Memory, drift: Drift) -> Thresholds:
+    """What the resource asks for, with its false-alarm interval in rows.
+
+    In powers of two, so that a rate that wavers does not move thresholds: they go with the logarithm of the run length.
+    """
+    if drift.average_run_length is not None:
+        return replace(drift.thresholds, run_length=float(drift.average_run_length))
+    if drift.false_alarm_interval == 0:
+        return drift.thresholds
+    rows = RUN_LENGTH if memory.row_rate is None else memory.row_rate * drift.false_alarm_interval
+    shortest, longest = RUN_LENGTHS
+    rows = min(max(rows, shortest), longest)
+    return replace(drift.thresholds, run_length=2.0 ** round(math.log2(rows)))
 
 
 def timely_expectations(memory: Memory) -> list[Expectations]:
@@ -255,14 +289,14 @@ def _identity(before: tuple[str, str] | None, reports: Mapping[Pod, Report]) -> 
     return max(sorted(set(served)), key=lambda identity: (served.count(identity), identity == before))
 
 
-def _of_identity(memory: Memory, identity: tuple[str, str], reports: Mapping[Pod, Report]) -> Memory:
-    if memory.identity == identity:
-        return memory
-    names = next(report.features for report in reports.values() if (report.model, report.profile) == identity)
+def _of_identity(memory: Memory, identity: tuple[str, str], reports: Mapping[Pod, Report]) -> tuple[Memory, Baseline]:
+    if memory.identity == identity and memory.baseline is not None:
+        return memory, memory.baseline
+    baseline = next(report.baseline for report in reports.values() if (report.model, report.profile) == identity)
     # After a takeover only the model is known, from the status: its episode goes on, another model's does not.
     goes_on = memory.identity is None or memory.identity == (identity[0], "")
     state = State(drifting=memory.state.drifting and goes_on)
-    return Memory(state=state, identity=identity, names=names, settled_at=memory.settled_at)
+    return Memory(state=state, identity=identity, baseline=baseline, settled_at=memory.settled_at), baseline
 
 
 @dataclass(frozen=True)

@@ -382,7 +382,8 @@ def _drift(
 
 def _drift_condition(shown: Mapping[str, Any], verdict: Verdict, drift: Drift, expectations: Expectations) -> Condition:
     worst = f", from {shown['worstFeature']}" if shown.get("worstFeature") else ""
-    score = f"score {shown.get('score', 'unknown')}, threshold {shown['threshold']}{worst}."
+    rule = next((f" ({entry.rule} rule)" for entry in verdict.features if entry.name == shown.get("worstFeature")), "")
+    score = f"score {shown.get('score', 'unknown')}, threshold {shown['threshold']}{worst}{rule}."
     unknown = _unknown_features(verdict, drift)
     if verdict.drifting:
         text = f"The rows of all pods have drifted from the baseline: {score}"
@@ -496,10 +497,12 @@ def _data_quality(service: InferenceService, finding: Finding, silence: Conditio
     disabled = service.drift.expectations_mode == "disabled"
     if expectations.state == "failed" and not disabled:
         return Condition("DataQuality", "False", "ExpectationsFailed", _failed_text(expectations))
-    if finding.verdict.off_constant:
-        columns = ", ".join(finding.verdict.off_constant)[:MAX_MESSAGE]
-        text = f"Constant in the baseline, and not any more: {columns}."
-        return Condition("DataQuality", "False", "OffConstant", text)
+    for columns, reason, what in (
+        (finding.verdict.unseen, "UnseenValues", "Values that the baseline does not have"),
+        (finding.verdict.missing, "MissingValues", "Values that were not given"),
+    ):
+        if columns:
+            return Condition("DataQuality", "False", reason, f"{what}: {', '.join(columns)[:MAX_MESSAGE]}.")
     if disabled:
         return Condition("DataQuality", "Unknown", "ExpectationsDisabled", "spec.drift.expectations.mode is disabled.")
     status, reason, text = _EXPECTATIONS.get(expectations.state, _EXPECTATIONS["disabled"])

@@ -26,7 +26,8 @@ LIBRARIES: Final = ("numpy", "scikit-learn", "joblib")
 
 def build(dataset: Dataset, model: Any, evaluation: Evaluation) -> dict[str, bytes]:  # noqa: ANN401 - any scikit-learn estimator
     """The files' bytes by name. The same data and libraries give the same bytes: there is no time and no path in them."""
-    profile = Profile.from_rows(dataset.rows, dataset.features)
+    profile = Profile.from_rows(dataset.rows, dataset.features, evaluation.outputs)
+    profile = profile.calibrated(dataset.rows, evaluation.outputs)
     files = {
         MODEL: _dumped(model),
         BASELINE: _saved(dataset),

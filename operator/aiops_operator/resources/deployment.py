@@ -99,6 +99,7 @@ def template_hash(service: InferenceService, mount: Mount, image: str) -> str:
     """
     webhook = service.drift.webhook
     secret = webhook.url_secret if webhook else None
+    signing = webhook.signing_secret if webhook else None
     asked = {
         "artifacts": mount.identity,
         "files": [service.model.model_file, service.model.baseline_file, service.model.expectations_file],
@@ -108,6 +109,8 @@ def template_hash(service: InferenceService, mount: Mount, image: str) -> str:
         "resources": service.resources,
         "podTemplate": service.pod_template,
         "webhook": [webhook.url, [secret.name, secret.key] if secret else None, webhook.required] if webhook else None,
+        # Only where there is one: pods of a service without it must not roll because operators have learnt of it.
+        **({"signing": [signing.name, signing.key]} if signing else {}),
     }
     return fingerprint(json.dumps(asked, sort_keys=True))
 
@@ -242,6 +245,9 @@ def _environment(service: InferenceService) -> list[dict[str, Any]]:
     if webhook and webhook.url_secret:
         reference = {"name": webhook.url_secret.name, "key": webhook.url_secret.key}
         own.append({"name": "DRIFT_WEBHOOK", "valueFrom": {"secretKeyRef": reference}})
+    if webhook and webhook.signing_secret:
+        reference = {"name": webhook.signing_secret.name, "key": webhook.signing_secret.key}
+        own.append({"name": "DRIFT_WEBHOOK_SECRET", "valueFrom": {"secretKeyRef": reference}})
     if webhook and webhook.required:
         own.append({"name": "REQUIRE_WEBHOOK", "value": "true"})
     # One entry a name: server-side apply refuses a list with two, and the user's is the one that counts.

@@ -36,11 +36,11 @@ def recorded(rows, sizes=(), incarnation="0123456789abcdef"):
 def test_any_split_adds_up_to_the_same_bits(cuts):
     """Windows are sums, and sums do not depend on how rows were shared out over pods and polls."""
     parts = np.split(ROWS, sorted(cuts))
-    total = Counts.zero(3, bins=True)
+    total = Counts.zero(3)
     for part in parts:
-        total += Counts.of(PROFILE, part, bins=True)
+        total += Counts.of(PROFILE, part)
 
-    assert Counts.of(PROFILE, ROWS, bins=True) == total
+    assert Counts.of(PROFILE, ROWS) == total
 
 
 @given(st.integers(0, 2000))
@@ -72,7 +72,7 @@ def test_absurd_rows_weigh_no_more_than_the_limit():
     """One row of 1e300 adds 20 to a sum, not 1e300."""
     counts = Counts.of(PROFILE, np.full((1, 3), 1e300))
 
-    assert (20.0, 20.0, 20.0) == counts.sum_z
+    assert (20.0, 20.0, 20.0) == counts.z
 
 
 def test_a_constant_feature_that_moves_is_counted_apart():
@@ -80,7 +80,7 @@ def test_a_constant_feature_that_moves_is_counted_apart():
     profile = Profile.from_rows([[1.0, 7.0], [2.0, 7.0]])
     counts = Counts.of(profile, np.array([[1.0, 7.0], [1.0, 8.0], [1.0, -8.0]]))
 
-    assert (0.0, (0, 2)) == (counts.sum_z[1], counts.off_constant)
+    assert (0.0, (0, 2)) == (counts.z[1], counts.unseen)
 
 
 @given(st.lists(st.integers(1, 400), max_size=12))
@@ -173,7 +173,7 @@ def broken(**change):
     [
         (None, "document is not an object"),
         ([], "document is not an object"),
-        (broken(version=2), "/drift speaks version 2, this operator reads 1"),
+        (broken(version=1), "/drift speaks version 1, this operator reads 2"),
         (broken(incarnation=7), "document.incarnation is not a text of at most 64 characters"),
         (broken(incarnation="x" * 65), "document.incarnation is not a text of at most 64 characters"),
         (broken(model="m"), "document.model is not a digest, sha256: and 64 hexadecimal digits"),
@@ -186,23 +186,32 @@ def broken(**change):
         (broken(rows=-1), "document.rows is not a whole number from 0 to 2⁵³"),
         (broken(rows=True), "document.rows is not a whole number from 0 to 2⁵³"),
         (broken(rows=2**60), "document.rows is not a whole number from 0 to 2⁵³"),
-        (broken(features=["a", "b"]), "blocks[0].sum_z is not a list of at most 2"),
+        (broken(features=["a", "b"]), "blocks[0].z is not a list of at most 2"),
+        (broken(baseline=None), "document.baseline is not an object"),
+        (
+            broken(baseline={**broken()["baseline"], "inflation": [0.5, 1, 1]}),
+            "the baseline has an inflation below 1 or a negative probability",
+        ),
+        (
+            broken(baseline={**broken()["baseline"], "calibration": {"intercept": "x"}}),
+            "document.baseline.calibration.intercept is not a number within ±1000",
+        ),
         (broken(features="abc"), "document.features is not a list of at most 2048"),
         (broken(features=["a", "b", "c" * 300]), "document.features is not a list of texts of at most 253 characters"),
         (broken(counts=[]), "document.counts is not an object"),
         (broken(blocks=[{}] * 513), "document.blocks is not a list of at most 512"),
         (broken(blocks=[{}]), "blocks[0].n is not a whole number from 0 to 2⁵³"),
         (
-            broken(blocks=[{**broken()["blocks"][0], "sum_z": [float("nan"), 0, 0]}]),
-            "blocks[0].sum_z is not 3 numbers within ±320",
+            broken(blocks=[{**broken()["blocks"][0], "z": [float("nan"), 0, 0]}]),
+            "blocks[0].z is not 3 numbers within ±320",
         ),
         (
-            broken(blocks=[{**broken()["blocks"][0], "sum_z": [1e9, 0, 0]}]),
-            "blocks[0].sum_z is not 3 numbers within ±320",
+            broken(blocks=[{**broken()["blocks"][0], "z": [1e9, 0, 0]}]),
+            "blocks[0].z is not 3 numbers within ±320",
         ),
         (
-            broken(blocks=[{**broken()["blocks"][0], "sum_z": [10**400, 0, 0]}]),
-            "blocks[0].sum_z is not 3 numbers within ±320",
+            broken(blocks=[{**broken()["blocks"][0], "z": [10**400, 0, 0]}]),
+            "blocks[0].z is not 3 numbers within ±320",
         ),
         (broken(blocks=[{**broken()["blocks"][0], "n": 17}]), "a block has 16 rows, not 17"),
         (broken(blocks=[{**broken()["blocks"][0], "n": 1}]), "a block has 16 rows, not 1"),

@@ -107,16 +107,25 @@ def test_a_baseline_that_cannot_be_described_is_refused(rows, names, message):
     assert message == str(error.value)
 
 
+FEATURE = Profile.from_rows(IRIS_LIKE).to_dict()["features"][0]
+
+
 @pytest.mark.parametrize(
     "change",
     [
-        {"version": 2},
+        {"version": 1},
         {"features": []},
         {"features": None},
         {"features": [{"name": "a"}]},
-        {"features": [{"name": "a", "mean": 0, "std": -1, "edges": [0] * 9, "probabilities": [0.1] * 10}]},
-        {"features": [{"name": "a", "mean": float("nan"), "std": 1, "edges": [0] * 9, "probabilities": [0.1] * 10}]},
-        {"features": [{"name": "a", "mean": 0, "std": 1, "edges": [0], "probabilities": [0.1] * 10}]},
+        {"features": [{**FEATURE, "std": -1}]},
+        {"features": [{**FEATURE, "mean": float("nan")}]},
+        {"features": [{**FEATURE, "edges": [0]}]},
+        {"features": [{**FEATURE, "knots": []}]},
+        {"features": [{**FEATURE, "knots": FEATURE["knots"][::-1]}]},
+        {"features": [{**FEATURE, "inflation": 0.5}]},
+        {"outputs": [FEATURE]},
+        {"calibration": {"intercept": "none"}},
+        {"calibration": {"intercept": float("inf"), "slope": 1, "simulated": 1, "block": 1}},
         {"rows": "many"},
     ],
 )

@@ -98,7 +98,7 @@ def break_manifest_version(directory):
 
 def break_manifest_profile(directory):
     """A manifest without a profile."""
-    directory.write_manifest(profile={"version": 1})
+    directory.write_manifest(profile={"version": 2})
 
 
 def break_manifest_files(directory):
@@ -154,6 +154,16 @@ def test_what_cannot_be_served_has_a_typed_reason(directory, breaks, reason, sen
         load(settings)
     assert reason == caught.value.reason
     assert sentence in str(caught.value)
+
+
+def test_a_profile_of_another_version_is_made_anew(directory):
+    """Artifacts of an older training are served, and watched by all rules but the one on outputs."""
+    settings = directory.write()
+    directory.write_manifest(profile={"version": 1})
+    profile = load(settings).profile
+
+    assert (tuple(directory.names), ()) == (profile.names, profile.outputs)
+    assert profile.calibration is not None
 
 
 def test_the_reason_is_on_health_while_the_process_lives(serving, directory):

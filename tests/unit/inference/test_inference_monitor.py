@@ -120,7 +120,7 @@ def test_the_report_reads_back_as_the_operator_reads_it(serving, directory):
     assert began <= whole.blocks[-1].closed <= whole.now <= rest.now <= time.time()
     assert (150, 144, 9) == (whole.rows, whole.counts.n, len(whole.blocks))
     assert whole.blocks[8:] == rest.blocks
-    assert tuple(directory.names) == whole.features
+    assert tuple(directory.names) == whole.baseline.names
     assert "sha256:" + directory.digest("model.pkl") == whole.model
     assert Expectations(message="there is no expectations.json") == whole.expectations
-    assert all(abs(total) < 20 for total in whole.counts.sum_z)
+    assert all(abs(total) < 20 for total in whole.counts.z)

@@ -40,12 +40,21 @@ def test_every_drift_field_is_read(make):
         "minSamples": 80,
         "features": [{"name": "petal length (cm)", "zScoreThreshold": 3.5}],
         "expectations": {"mode": "disabled"},
-        "webhook": {"urlSecretRef": {"name": "hook", "key": "url"}, "required": True, "cooldown": "1h1m1s"},
+        "webhook": {
+            "urlSecretRef": {"name": "hook", "key": "url"},
+            "signingSecretRef": {"name": "hook", "key": "signing"},
+            "required": True,
+            "cooldown": "1h1m1s",
+        },
+        "averageRunLength": 5000,
+        "falseAlarmInterval": "0s",
     }
     expected = api.Drift(
         Thresholds(4.0, {"petal length (cm)": 3.5}, 80),
         "disabled",
-        api.Webhook(None, api.SecretKey("hook", "url"), required=True, cooldown=3661),
+        api.Webhook(None, api.SecretKey("hook", "url"), api.SecretKey("hook", "signing"), required=True, cooldown=3661),
+        5000,
+        0,
     )
     assert expected == make({"drift": spec}).drift
 

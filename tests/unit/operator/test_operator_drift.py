@@ -5,6 +5,7 @@ import contextlib
 import datetime as dt
 import json
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from aiohttp import web
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aiops_drift import Expectations, Profile, Recorder, State
+from aiops_drift import Expectations, Profile, Recorder, State, Thresholds
 from aiops_operator import drift, status
 from aiops_operator.drift import Memory, Pod, PodClient, Poller, Timing
 from aiops_operator.errors import PodError
@@ -96,11 +97,40 @@ def test_drift_sets_in_and_clears():
 
 def test_changed_thresholds_act_on_the_rows_already_seen():
     """Both ways, without a poll."""
-    memory = merged(FakePod().receive(rows(256, 3.0)))
-    strict = drift.Drift(thresholds=drift.Drift().thresholds.__class__(z_score=2.0))
+    lax = drift.Drift(false_alarm_interval=0)
+    memory = drift.merge(Memory(), answers_of(FakePod().receive(rows(256, 3.0))), lax)
+    strict = replace(lax, thresholds=Thresholds(z_score=2.0))
     lowered = drift.judged(memory, strict)
     assert (memory.finding.verdict.drifting, lowered.finding.verdict.drifting) == (False, True)
     assert lowered.finding.verdict.threshold == 2.0
+
+
+@pytest.mark.parametrize(
+    ("rate", "settings", "run_length"),
+    [
+        (None, drift.Drift(), 2.0**20),
+        (1.0, drift.Drift(), 2.0**21),
+        (0.0, drift.Drift(), 2.0**13),
+        (1e9, drift.Drift(), 2.0**30),
+        (1.0, drift.Drift(average_run_length=5000), 5000.0),
+        (1.0, drift.Drift(false_alarm_interval=0), None),
+    ],
+)
+def test_the_interval_between_false_alarms_is_counted_in_rows(rate, settings, run_length):
+    """Thirty days at the rate that was seen, within what can be kept; rows where the resource says rows."""
+    assert run_length == drift.thresholds(Memory(row_rate=rate), settings).run_length
+
+
+def test_the_rate_is_that_since_the_first_answer():
+    """Rows from before the first answer are not counted, and half a minute says nothing."""
+    pod = FakePod().receive(rows(160, 0.0))
+    memory = merged(pod)
+    for seconds in (30.0, 90.0):
+        pod.receive(rows(160, 0.0))
+        report = replace(pod.report(), now=1000.0 + seconds)
+        memory = drift.merge(memory, {pod.pod: report}, SETTINGS)
+
+    assert ((1000.0, 160), 320 / 90) == (memory.counting_from, memory.row_rate)
 
 
 def test_judging_before_any_answer_says_nothing():
@@ -333,7 +363,7 @@ def test_a_report_is_read():
         ({"status": 503, "text": "{}"}, "/drift answered 503"),
         ({"text": "no json"}, "/drift is not understood"),
         ({"text": "[" * 100_000}, "/drift is not understood"),
-        ({"text": '{"version": 2}'}, "/drift speaks version 2"),
+        ({"text": '{"version": 2}'}, "/drift is not understood: document.features"),
         ({"body": b"x" * (drift.MAX_REPORT + 1)}, "/drift is larger than"),
         ({"status": 302, "headers": {"Location": "http://127.0.0.1:1/"}}, "/drift answered 302"),
     ],

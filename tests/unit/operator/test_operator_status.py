@@ -35,11 +35,11 @@ def deployment(wanted=2, updated=2, ready=2, total=None, *, observed=1, generati
     }
 
 
-def said(score=1.0, *, drifting=False, samples=256, threshold=5.0, feature="a", off_constant=(), **more):
+def said(score=1.0, *, drifting=False, samples=256, threshold=5.0, feature="a", unseen=(), missing=(), **more):
     """A finding with one feature."""
     reason = "InsufficientSamples" if drifting is None else "ScoreAboveThreshold" if drifting else "WithinThresholds"
     features = (FeatureScore(feature, score, threshold),)
-    verdict = Verdict(drifting, reason, score, threshold, feature, samples, features, tuple(off_constant))
+    verdict = Verdict(drifting, reason, score, threshold, feature, samples, features, tuple(unseen), tuple(missing))
     return Finding(**({"polled": True, "verdict": verdict, "models": {"p0": DIGEST, "p1": DIGEST}} | more))
 
 
@@ -81,7 +81,7 @@ def test_a_service_that_is_as_it_should_be(make, now):
             "DriftDetected",
             "False",
             "WithinThresholds",
-            "The rows of all pods look like the baseline: score 1.0, threshold 5, from a.",
+            "The rows of all pods look like the baseline: score 1.0, threshold 5, from a (mean rule).",
         ),
         ("DataQuality", "True", "ExpectationsPassed", "The latest rows meet every expectation."),
         ("MonitoringReady", "True", "PodsAnnotated", "…"),
@@ -345,7 +345,8 @@ def test_the_default_of_the_crd_is_no_transition(make, now):
             ("False", "WithinThresholds"),
             ("Unknown", "ExpectationsError"),
         ),
-        (said(off_constant=["b"]), ("False", "WithinThresholds"), ("False", "OffConstant")),
+        (said(unseen=["b"]), ("False", "WithinThresholds"), ("False", "UnseenValues")),
+        (said(missing=["b"]), ("False", "WithinThresholds"), ("False", "MissingValues")),
         (Finding(polled=True), ("Unknown", "WaitingForPods"), ("Unknown", "WaitingForPods")),
         (Finding(polled=True, silent="refused"), ("Unknown", "PodsUnreachable"), ("Unknown", "PodsUnreachable")),
         (Finding(), ("Unknown", "WaitingForPods"), ("Unknown", "WaitingForPods")),
@@ -426,7 +427,6 @@ def test_features_near_their_threshold_are_listed(make, now):
         feature="c",
         samples=256,
         features=features,
-        off_constant=(),
     )
     document = status.build(make({"replicas": 2}), seen(finding=said(verdict=verdict)), now)
     assert document["drift"]["features"] == [
@@ -584,4 +584,4 @@ def test_failed_expectations_are_told_with_the_score(make, now):
     finding = said(1.8, expectations=Expectations("failed", 50, 1, ("expect_x(a)",)))
     message = status.condition_of(status.build(make({}), seen(finding=finding), now), "DriftDetected")["message"]
 
-    assert "The latest rows fail expectations: expect_x(a); score 1.8, threshold 5, from a." == message
+    assert "The latest rows fail expectations: expect_x(a); score 1.8, threshold 5, from a (mean rule)." == message

@@ -54,7 +54,11 @@ def test_manifest_vouches_for_the_files(iris):
         for name, data in iris.items()
         if name != "manifest.json"
     } == manifest["files"]
-    assert Profile.from_rows(load_bundled("iris").rows, manifest["features"]).to_dict() == manifest["profile"]
+    rows = load_bundled("iris").rows
+    profile = Profile.from_dict(manifest["profile"])
+    assert Profile.from_rows(rows, manifest["features"]).features == profile.features
+    assert [("prediction", (0.0, 1.0, 2.0))] == [(output.name, output.categories) for output in profile.outputs]
+    assert profile.calibration is not None
     assert model.predict(manifest["golden"]["inputs"]).tolist() == manifest["golden"]["predictions"]
     assert ["setosa", "versicolor", "virginica"] == manifest["classes"]
 
