@@ -57,6 +57,12 @@ cluster-down: env ## Stop it and leave nothing behind
 cluster-status: env ## Say what runs, and how to reach it
 	@$(RUN) python -m aiops_localcluster status --cluster $(CLUSTER)
 
+.PHONY: bench-drift
+bench-drift: env ## Measure run length without drift and delay of detection, beside others (a quarter of an hour)
+	@[ -x $(CACHE)/bench-drift/bin/python ] || { echo "· installing the peers in $(CACHE)/bench-drift"; $(UV) venv --quiet $(CACHE)/bench-drift; }
+	@$(UV) pip install --quiet --python $(CACHE)/bench-drift/bin/python --requirement bench/drift/requirements.txt
+	@$(RUN) python bench/bench_drift.py --peers $(CACHE)/bench-drift/bin/python $(BENCH_ARGS)
+
 .PHONY: images
 images: env ## Build both images from the Dockerfiles
 	@$(RUN) python -m aiops_localcluster build-images

@@ -1,0 +1,239 @@
+"""Run length without drift and delay of detection, through the path that rows take: pods' blocks, polls, the operator's merge.
+
+Every stream has a baseline of its own, which the calibration sees and the stream does not. The last line is one JSON object.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from aiops_drift import Profile, Report
+from aiops_inference.monitor import Monitor
+from aiops_inference.settings import RuntimeSettings
+from aiops_operator.api import Drift
+from aiops_operator.drift import Memory, Pod, merge
+
+Array = npt.NDArray[np.float64]
+
+RUN_LENGTH: Final = 2000
+CHANGE: Final = 500
+LONGEST: Final = (
+    10  # run lengths after which a stream without an alarm is given up: it counts with the rows that it had
+)
+SHIFTS: Final = (0.25, 0.5, 1.0, 2.0, 5.0)
+ASKED: Final = Drift(average_run_length=RUN_LENGTH)
+POD: Final = Pod("pod", "127.0.0.1", newest=True)
+MODEL: Final = f"sha256:{'0' * 64}"
+DEPENDENCE: Final = 0.5
+PEERS: Final = Path(__file__).parent / "drift"
+
+
+def autoregressive(rng: np.random.Generator, shape: tuple[int, int]) -> Array:
+    """Columns with deviation 1 whose rows depend on those before them, φ = 0.5."""
+    noise = rng.normal(size=shape) * np.sqrt(1 - DEPENDENCE**2)
+    noise[0] /= np.sqrt(1 - DEPENDENCE**2)
+    for row in range(1, shape[0]):
+        noise[row] += DEPENDENCE * noise[row - 1]
+    return noise
+
+
+DISTRIBUTIONS: Final[dict[str, Callable[[np.random.Generator, tuple[int, int]], Array]]] = {
+    "gaussian": lambda rng, shape: rng.normal(size=shape),
+    "lognormal": lambda rng, shape: rng.lognormal(size=shape),
+    "t3": lambda rng, shape: rng.standard_t(3, size=shape),
+    "ar1": autoregressive,
+}
+
+
+def outputs(rows: Array) -> Array:
+    """A model of two classes: prediction drift is watched too."""
+    classes: Array = (rows.sum(axis=1, keepdims=True) > rows.shape[1] * 0.5).astype(np.float64)
+    return classes
+
+
+def profile_of(baseline: Array) -> Profile:
+    """As training would write it."""
+    said = outputs(baseline)
+    return Profile.from_rows(baseline, None, said).calibrated(baseline, said)
+
+
+def alarm(profile: Profile, rows: Array, poll_rows: int) -> int | None:
+    """How many rows had been seen when the operator first said that they drift; None where it never did."""
+    monitor = Monitor(profile, MODEL, RuntimeSettings(), labels=(0.0, 1.0))
+    memory, after = Memory(), -1
+    for start in range(0, len(rows), poll_rows):
+        part = rows[start : start + poll_rows]
+        monitor.observe(part, float(start), outputs(part)[:, 0].tolist())
+        document = monitor.report(NOTHING, float(start), after).to_dict()
+        report = Report.from_dict(json.loads(json.dumps(document)))
+        after = report.blocks[-1].number if report.blocks else after
+        memory = merge(memory, {POD: report}, ASKED)
+        if memory.state.drifting:
+            return min(start + poll_rows, len(rows))
+    return None
+
+
+def streams(
+    distribution: str, features: int, baseline_rows: int, count: int, rows: int
+) -> Iterator[tuple[Profile, Array, Array]]:
+    """Baselines of their own, each with a profile and a stream."""
+    rng = np.random.default_rng([baseline_rows, features, sorted(DISTRIBUTIONS).index(distribution)])
+    for _ in range(count):
+        drawn = DISTRIBUTIONS[distribution](rng, (baseline_rows + CHANGE + rows, features))
+        # What lies between is thrown away: the stream does not go on where its baseline ended.
+        yield profile_of(drawn[:baseline_rows]), drawn[:baseline_rows], drawn[baseline_rows + CHANGE :]
+
+
+def run_length_ratio(distribution: str, features: int, baseline_rows: int, count: int) -> float:
+    """Rows over alarms, over what was asked for."""
+    rows, alarms = 0, 0
+    for profile, _, stream in streams(distribution, features, baseline_rows, count, LONGEST * RUN_LENGTH):
+        found = alarm(profile, stream, 64)
+        rows += found or len(stream)
+        alarms += found is not None
+    return rows / max(alarms, 1) / RUN_LENGTH
+
+
+def shifted(rows: Array, size: float) -> Array:
+    """The first feature moves by so many deviations."""
+    moved = rows.copy()
+    moved[:, 0] += size
+    return moved
+
+
+def doubled_variance(rows: Array) -> Array:
+    """The first feature's variance doubles."""
+    moved = rows.copy()
+    moved[:, 0] *= np.sqrt(2)
+    return moved
+
+
+def delays(change: Callable[[Array], Array], baseline_rows: int, count: int, **mix: bool) -> tuple[float, int, int]:
+    """Mean rows from the change to the alarm, streams that were alarmed before it, and those that never were."""
+    found, early, never = [], 0, 0
+    for profile, _, drawn in streams("gaussian", 4, baseline_rows, count, CHANGE + 3000):
+        stream = categories(drawn, changed_after=CHANGE) if mix else drawn
+        stream = np.vstack([stream[:CHANGE], change(stream[CHANGE:])])
+        watched = (
+            profile_of(categories(np.random.default_rng(count).normal(size=(baseline_rows, 4)))) if mix else profile
+        )
+        at = alarm(watched, stream, 16)
+        if at is None:
+            never += 1
+        elif at <= CHANGE:
+            early += 1
+        else:
+            found.append(at - CHANGE)
+    return (float(np.mean(found)) if found else float("nan")), early, never
+
+
+def categories(rows: Array, changed_after: int | None = None) -> Array:
+    """The first feature becomes one of four categories; after the change others are frequent, with the mean unchanged."""
+    ranks = np.argsort(np.argsort(rows[:, 0])) / len(rows)
+    before = np.digitize(ranks, [0.25, 0.5, 0.75]).astype(np.float64)  # 0, 1, 2, 3 alike
+    after = np.digitize(ranks, [0.4, 0.5, 0.6]).astype(np.float64)  # 0 and 3 four times as frequent as 1 and 2
+    mixed = rows.copy()
+    mixed[:, 0] = before if changed_after is None else np.where(np.arange(len(rows)) < changed_after, before, after)
+    return mixed
+
+
+def update_cost(sizes: tuple[int, ...] = (1, 32)) -> dict[str, float]:
+    """Microseconds a row of judging and counting, by rows a request."""
+    rng = np.random.default_rng(0)
+    profile = profile_of(rng.normal(size=(1000, 4)))
+    cost = {}
+    for size in sizes:
+        monitor = Monitor(profile, MODEL, RuntimeSettings(), labels=(0.0, 1.0))
+        requests = [rng.normal(size=(size, 4)) for _ in range(6400 // size)]
+        said = [outputs(rows)[:, 0].tolist() for rows in requests]
+        best = float("inf")
+        for _ in range(5):
+            started = time.perf_counter()
+            for rows, predictions in zip(requests, said, strict=True):
+                monitor.observe(rows, 0.0, predictions)
+            best = min(best, time.perf_counter() - started)
+        cost[str(size)] = round(best / 6400 * 1e6, 2)
+    return cost
+
+
+def peers(python: str, count: int) -> dict[str, Any]:
+    """The same streams, given to others in an environment of their own."""
+    with tempfile.TemporaryDirectory() as directory:
+        baselines, clean, moved = [], [], []
+        for _, baseline, stream in streams("gaussian", 4, 1000, count, CHANGE + 3000):
+            baselines.append(baseline)
+            clean.append(stream)
+            moved.append(shifted(stream, 1.0))
+        file = Path(directory) / "streams.npz"
+        np.savez(file, baselines=np.array(baselines), clean=np.array(clean), moved=np.array(moved), change=CHANGE)
+        answer = subprocess.run(
+            [python, str(PEERS / "peers.py"), str(file)], check=True, stdout=subprocess.PIPE, text=True
+        )
+    found: dict[str, Any] = json.loads(answer.stdout.splitlines()[-1])
+    return found
+
+
+NOTHING = Report.__dataclass_fields__["expectations"].default
+
+
+def main() -> int:
+    """Run and print; 0."""
+    options = argparse.ArgumentParser(prog="bench-drift", description=__doc__)
+    options.add_argument("--streams", type=int, default=60, help="streams a case, each with its baseline (default: 60)")
+    options.add_argument("--peers", metavar="PYTHON", help="an interpreter with bench/drift/requirements.txt")
+    chosen = options.parse_args()
+    began = time.monotonic()
+
+    def progress(text: str) -> None:
+        print(f"{time.monotonic() - began:6.0f} s  {text}", flush=True)
+
+    result: dict[str, Any] = {"run_length": RUN_LENGTH, "streams": chosen.streams}
+    result["update_us_per_row"] = update_cost()
+    progress(f"update: {result['update_us_per_row']} µs a row, by rows a request")
+    result["delay"] = {}
+    for size in SHIFTS:
+        rows, early, never = delays(lambda rows, size=size: shifted(rows, size), 1000, chosen.streams)  # type: ignore[misc]
+        result["delay"][f"{size:g}"] = round(rows, 1)
+        progress(f"delay of {size:g} σ: {rows:.1f} rows ({early} of {chosen.streams} alarmed before, {never} never)")
+    result["delay_other"] = {}
+    for name, change, mix in (
+        ("doubled variance", doubled_variance, {}),
+        ("category mix, same mean", lambda rows: rows, {"mix": True}),
+    ):
+        rows, early, never = delays(change, 1000, chosen.streams, **mix)
+        result["delay_other"][name] = round(rows, 1)
+        progress(f"delay of {name}: {rows:.1f} rows ({early} of {chosen.streams} alarmed before, {never} never)")
+    result["run_length_ratio"], result["run_length_ratio_other_baselines"] = {}, {}
+    for baseline_rows in (1000, 150, 10_000):
+        for features in (4, 30):
+            for distribution in DISTRIBUTIONS:
+                ratio = run_length_ratio(distribution, features, baseline_rows, chosen.streams)
+                if baseline_rows == 1000:  # noqa: PLR2004 - the baseline of the stated run lengths
+                    result["run_length_ratio"][f"{distribution}, {features}"] = round(ratio, 2)
+                else:
+                    result["run_length_ratio_other_baselines"][f"{distribution}, {features}, {baseline_rows}"] = round(
+                        ratio, 2
+                    )
+                progress(
+                    f"run length over {RUN_LENGTH}: {ratio:.2f} ({distribution}, {features} features, baseline of {baseline_rows})"
+                )
+    result["peers"] = peers(chosen.peers, min(chosen.streams, 20)) if chosen.peers else {}
+    for name, found in result["peers"].items():
+        progress(f"{name}: {found}")
+    print(json.dumps(result))
+    return 0
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    sys.exit(main())
