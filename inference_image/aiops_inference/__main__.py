@@ -24,6 +24,7 @@ VARIABLES = """environment (all optional):
   LOG_PREDICTIONS    share of requests that get a log line, 0 to 1 (default 1)
   MAX_BODY_BYTES     of one request (default 8 MiB)
   MAX_ROWS           of one request (default 10000)
+  MAX_WAITING_ROWS   of all requests that wait for the model; beyond it the answer is 503 (default 20000)
   MAX_MODEL_BYTES    of each artifact (default 2 GiB)
   DRAIN_SECONDS      between SIGTERM and the end of listening (default 2)
 

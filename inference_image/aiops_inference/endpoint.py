@@ -7,14 +7,12 @@ from urllib.parse import parse_qs
 
 from starlette.types import Receive, Scope, Send
 
-from aiops_inference.codec import encode, encode_error
 from aiops_inference.errors import (
     InferenceError,
     InvalidParameterError,
     RequestError,
     RequestTimeoutError,
     TooLargeError,
-    UnavailableError,
     UnsupportedEncodingError,
 )
 from aiops_inference.service import Service
@@ -22,6 +20,8 @@ from aiops_inference.service import Service
 BODY_TIMEOUT: Final = 30.0  # seconds from the end of the headers to the end of the body
 CLIENT_LEFT: Final = 499  # the status that is counted where nobody waits for the answer, or nobody can get it
 MAX_SHOWN: Final = 40
+UNAVAILABLE: Final = 503
+RETRY_AFTER: Final = b"1"  # seconds: a queue is short, and another pod may have none
 
 _TRUE: Final = frozenset({"true", "1", "yes", "on"})
 _FALSE: Final = frozenset({"false", "0", "no", "off"})
@@ -40,23 +40,33 @@ class PredictEndpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         started = time.perf_counter()
-        status = 200
+        try:
+            status, content = await self._answer(scope, receive)
+            await send_json(send, status, content, close=self._service.draining)
+        except (ClientLeftError, RuntimeError, OSError):  # the last two: a transport closed while the model predicted
+            status = CLIENT_LEFT
+        self._service.metrics.answers.count(status, time.perf_counter() - started)
+
+    async def _answer(self, scope: Scope, receive: Receive) -> tuple[int, bytes]:
+        answered: asyncio.Future[tuple[int, bytes]] = asyncio.get_running_loop().create_future()
+
+        def answer(status: int, content: bytes) -> None:
+            if not answered.done():
+                answered.set_result((status, content))
+
+        asked = None
         try:
             explain = wants_explanation(scope["query_string"])
             body = await read_body(scope, receive, self._service.settings.max_body_bytes)
-            content = encode(await self._service.predict(body, explain=explain))
-        except (RequestError, UnavailableError) as error:
-            status, content = error.status, encode_error(error)
-            if status >= 500:  # noqa: PLR2004 - the server's fault
-                self._service.log.failure("prediction failed", reason=error.reason, message=str(error))
-        except ClientLeftError:
-            self._service.metrics.count_answer(CLIENT_LEFT, time.perf_counter() - started)
-            return
+        except RequestError as error:
+            self._service.refuse(answer, error)
+        else:
+            asked = self._service.submit(body, answer, explain=explain)
         try:
-            await send_json(send, status, content, close=self._service.draining)
-        except (RuntimeError, OSError):  # what a transport raises that was closed while the model predicted
-            status = CLIENT_LEFT
-        self._service.metrics.count_answer(status, time.perf_counter() - started)
+            return await answered
+        finally:
+            if asked is not None:
+                asked.left = True
 
 
 def wants_explanation(query: bytes) -> bool:
@@ -99,16 +109,22 @@ async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
                 chunks.append(body)
                 size += len(body)
     except TimeoutError as error:
-        message = f"the body did not arrive within {BODY_TIMEOUT:g} s"
-        raise RequestTimeoutError(message) from error
+        raise body_timeout() from error
     if size > limit:
         raise _too_large(limit)
     return b"".join(chunks)
 
 
+def body_timeout() -> RequestTimeoutError:
+    """What is said of a body that does not come."""
+    return RequestTimeoutError(f"the body did not arrive within {BODY_TIMEOUT:g} s")
+
+
 async def send_json(send: Send, status: int, content: bytes, *, close: bool = False) -> None:
     """Answer with encoded JSON; `close` tells the client to connect anew, and so to another pod."""
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(content)).encode())]
+    if status == UNAVAILABLE:
+        headers.append((b"retry-after", RETRY_AFTER))
     if close:
         headers.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": status, "headers": headers})

@@ -170,5 +170,9 @@ class NotReadyError(UnavailableError):
         return self.why
 
 
+class OverloadedError(UnavailableError):
+    """So many rows wait already that the answer would come too late; later or at another pod there is room."""
+
+
 class PredictionFailedError(UnavailableError):
     """The model raised, or answered with something that is not one prediction a row."""

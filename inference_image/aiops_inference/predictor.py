@@ -2,12 +2,19 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from aiops_inference.errors import InferenceError, InputsRefusedError, PredictionFailedError, describe
+from aiops_inference.errors import (
+    InferenceError,
+    InputsRefusedError,
+    OverloadedError,
+    PredictionFailedError,
+    describe,
+)
 
 Rows = npt.NDArray[np.float64]
 
@@ -51,57 +58,94 @@ class Predictor:
         return values
 
 
+@dataclass(slots=True, eq=False)
+class Asked:
+    """One request that waits for its turn.
+
+    Attributes:
+        rows: shape (n, F).
+        answer: called once with the status and the body of the answer.
+        explain: whether it asked for an explanation.
+        left: nobody waits for the answer any more.
+    """
+
+    rows: Rows
+    answer: Callable[[int, bytes], None]
+    explain: bool = False
+    left: bool = False
+
+
 class Batcher:
     """Puts the rows of all requests that wait in one tick of the event loop into one call of the model.
 
     Nobody waits for a batch to fill: under load it fills by itself, because predicting 64 rows takes as long as one.
     """
 
-    def __init__(self, predictor: Predictor, on_call: Callable[[], object] = lambda: None) -> None:
+    def __init__(
+        self,
+        predictor: Predictor,
+        settle: Callable[[list[Asked], Rows, list[Any]], None],
+        fail: Callable[[Asked, InferenceError], None],
+        most_rows: int,
+        on_call: Callable[[], object] = lambda: None,
+    ) -> None:
+        """Begin with nobody waiting.
+
+        Args:
+            predictor: the model.
+            settle: given requests that were predicted together, their rows one after another, and as many predictions.
+            fail: given a request that cannot be predicted, and why.
+            most_rows: rows that may wait; a request that finds as many waiting is turned away.
+            on_call: told of each call of the model.
+        """
         self._predictor = predictor
+        self._settle = settle
+        self._fail = fail
+        self._most_rows = most_rows
         self._on_call = on_call
-        self._waiting: list[tuple[Rows, asyncio.Future[list[Any]]]] = []
+        self._waiting: list[Asked] = []
         self._rows = 0
 
-    async def predict(self, rows: Rows) -> list[Any]:
-        """The predictions of these rows, exactly as `Predictor.predict` gives them, errors too."""
-        loop = asyncio.get_running_loop()
+    def submit(self, asked: Asked) -> None:
+        """Let a request wait for the end of this tick.
+
+        Raises:
+            OverloadedError: too many rows wait already.
+        """
+        if self._rows >= self._most_rows:
+            message = f"{self._rows} rows wait to be predicted already; try again"
+            raise OverloadedError(message)
         if not self._waiting:
-            loop.call_soon(self._flush)
-        elif self._rows + rows.shape[0] > MAX_BATCH_ROWS:
-            self._flush()  # the call that is already scheduled takes those that come from here on
-        future: asyncio.Future[list[Any]] = loop.create_future()
-        self._waiting.append((rows, future))
-        self._rows += rows.shape[0]
-        return await future
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._waiting.append(asked)
+        self._rows += asked.rows.shape[0]
 
     def _flush(self) -> None:
-        waiting, self._waiting, self._rows = self._waiting, [], 0
-        if len(waiting) > 1 and self._settle_together(waiting):
-            return
-        for rows, future in waiting:
-            self._settle_alone(rows, future)
+        """Predict for those who have waited longest; who is left over has its turn after whatever else is due."""
+        rows, taken = 0, 0
+        for asked in self._waiting:
+            rows += asked.rows.shape[0]
+            if taken and rows > MAX_BATCH_ROWS:
+                asyncio.get_running_loop().call_soon(self._flush)
+                break
+            taken += 1
+        batch, self._waiting = self._waiting[:taken], self._waiting[taken:]
+        self._rows -= sum(asked.rows.shape[0] for asked in batch)
+        self._predict([asked for asked in batch if not asked.left])
 
-    def _settle_together(self, waiting: list[tuple[Rows, asyncio.Future[list[Any]]]]) -> bool:
-        """False where the call failed: then each request is asked for alone, so that one cannot fail the others."""
-        self._on_call()
-        try:
-            predictions = self._predictor.predict(np.concatenate([rows for rows, _ in waiting]))
-        except InferenceError:
-            return False
-        start = 0
-        for rows, future in waiting:
-            end = start + rows.shape[0]
-            if not future.done():
-                future.set_result(predictions[start:end])
-            start = end
-        return True
-
-    def _settle_alone(self, rows: Rows, future: asyncio.Future[list[Any]]) -> None:
-        if future.done():
+    def _predict(self, batch: list[Asked]) -> None:
+        """Where a batch fails each request is asked for alone, so that one cannot fail the others."""
+        if not batch:
             return
         self._on_call()
+        rows = batch[0].rows if len(batch) == 1 else np.concatenate([asked.rows for asked in batch])
         try:
-            future.set_result(self._predictor.predict(rows))
+            predictions = self._predictor.predict(rows)
         except InferenceError as error:
-            future.set_exception(error)
+            if len(batch) == 1:
+                self._fail(batch[0], error)
+                return
+            for asked in batch:
+                self._predict([asked])
+            return
+        self._settle(batch, rows, predictions)

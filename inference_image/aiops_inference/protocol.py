@@ -1,13 +1,19 @@
 """HTTP/1.1 on one connection: uvicorn's protocol, with an end to all waiting and JSON where no application answers."""
 
 import asyncio
+import time
 from asyncio.events import TimerHandle
-from typing import Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from aiops_inference.codec import encode
+from aiops_inference.endpoint import BODY_TIMEOUT, CLIENT_LEFT, RETRY_AFTER, UNAVAILABLE, body_timeout
+from aiops_inference.service import Service
+
+if TYPE_CHECKING:
+    from aiops_inference.predictor import Asked
 
 # Seconds from the first byte of a request, or the start of a connection, to the end of its headers.
 HEADERS_TIMEOUT: Final = 30.0
@@ -15,12 +21,96 @@ LAST_BODY: Final = 2.0  # seconds that a body may still take once the socket is 
 LAST_ANSWER: Final = 8.0  # seconds that a client may still take to read its answer
 
 
+PLAIN_BYTES: Final = 64 << 10  # uvicorn stops reading at as many; a longer body goes through the application
+MAX_DIGITS: Final = 9
+SPECIAL: Final = frozenset({b"transfer-encoding", b"content-encoding", b"expect", b"upgrade"})
+_heads: dict[Any, Any] = {}
+
+
+class Prediction:
+    """A prediction that is answered without an application: what uvicorn asks of a cycle, and no task.
+
+    The protocol adds the body and sets the event; when the body is whole it goes to the service, whose answer is written to
+    the transport in the same tick.
+    """
+
+    __slots__ = (
+        "_asked",
+        "_protocol",
+        "_service",
+        "_started",
+        "_timer",
+        "body",
+        "disconnected",
+        "keep_alive",
+        "message_event",
+        "more_body",
+        "response_complete",
+    )
+
+    def __init__(self, protocol: "BoundedProtocol", service: Service, *, keep_alive: bool) -> None:
+        self._protocol = protocol
+        self._service = service
+        self._started = time.perf_counter()
+        self._asked: Asked | None = None
+        self._timer: TimerHandle | None = None
+        self.keep_alive = keep_alive
+        self.body = bytearray()
+        self.more_body = True
+        self.disconnected = False
+        self.response_complete = False
+        self.message_event = self
+
+    def set(self) -> None:
+        """The body has grown, is whole, or its client is gone."""
+        if self.disconnected:
+            self._leave()
+        elif not self.more_body and self._asked is None and not self.response_complete:
+            self._stop_timer()
+            self._asked = self._service.submit(bytes(self.body), self._answer)
+
+    def expect_body(self) -> None:
+        """Give up on the body when it takes too long."""
+        if self._timer is None:
+            self._timer = self._protocol.loop.call_later(BODY_TIMEOUT, self._refuse_body)
+
+    def _answer(self, status: int, content: bytes) -> None:
+        if self.response_complete:
+            return
+        self.response_complete = True
+        self._service.metrics.answers.count(status, time.perf_counter() - self._started)
+        self._protocol.answer(self, status, content)
+
+    def _refuse_body(self) -> None:
+        self.keep_alive = False
+        self._service.refuse(self._answer, body_timeout())
+
+    def _leave(self) -> None:
+        self._stop_timer()
+        if self._asked is not None:
+            self._asked.left = True
+        if not self.response_complete:
+            self.response_complete = True
+            self._service.metrics.answers.count(CLIENT_LEFT, time.perf_counter() - self._started)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+
+def predicting(service: Service) -> type["BoundedProtocol"]:
+    """The protocol of a server whose predictions go to this service without a detour."""
+    return type("PredictingProtocol", (BoundedProtocol,), {"service": service})
+
+
 class BoundedProtocol(HttpToolsProtocol):
     """Gives up on clients that do not finish their request, or do not read their answer while the process ends."""
 
     _headers_timer: TimerHandle | None = None
     _last_timers: tuple[TimerHandle, ...] = ()
-    _running: RequestResponseCycle | None = None
+    _running: "RequestResponseCycle | Prediction | None" = None
+    _plain: "Prediction | None" = None
+    service: ClassVar[Service | None] = None
     _broken = ""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn does
@@ -44,7 +134,67 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Its headers are complete; for the body the application has a limit of its own."""
         self._stop_expecting_headers()
-        super().on_headers_complete()
+        keep_alive = None if self.service is None or self._answering() else self._is_plain_prediction()
+        if self.service is None or keep_alive is None:
+            super().on_headers_complete()
+        else:
+            self._plain = Prediction(self, self.service, keep_alive=keep_alive)
+            self.cycle = self._running = self._plain  # type: ignore[assignment]  # what uvicorn asks of a cycle it has
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes have come; where they do not complete a prediction's body, the rest is not waited for without end."""
+        super().data_received(data)
+        if self._plain is not None and self._plain.more_body:
+            self._plain.expect_body()
+
+    def answer(self, prediction: "Prediction", status: int, content: bytes) -> None:
+        """Send what was asked for, and turn to the next request."""
+        closing = not prediction.keep_alive or self.service is None or self.service.draining
+        head = self._head(status, closing=closing)
+        self.transport.write(b"%b%d\r\n\r\n%b" % (head, len(content), content))
+        if closing:
+            self.transport.close()
+        self.on_response_complete()
+
+    def _is_plain_prediction(self) -> bool | None:
+        """Whether the connection is kept after it, where it is one that needs no application; None where it is not.
+
+        That is POST /predict with a short body of a known length and nothing special: nearly all there are.
+        """
+        if self.url != b"/predict" or self.parser.get_method() != b"POST" or self.parser.get_http_version() != "1.1":
+            return None
+        if self.flow.write_paused:  # the client does not read: the application waits for it, and this path cannot
+            return None
+        length = b""
+        for name, value in self.headers:
+            if name == b"content-length":
+                length = value
+            elif name in SPECIAL:
+                return None
+        if not length.isdigit() or len(length) > MAX_DIGITS or int(length) > self._most_bytes:
+            return None
+        return bool(self.parser.should_keep_alive())
+
+    @property
+    def _most_bytes(self) -> int:
+        return min(PLAIN_BYTES, self.service.settings.max_body_bytes) if self.service is not None else 0
+
+    def _head(self, status: int, *, closing: bool) -> bytes:
+        """All that comes before the number of bytes; made once a second, because it holds the date."""
+        defaults = self.server_state.default_headers
+        if _heads.get("of") is not defaults:
+            _heads.clear()
+            _heads["of"] = defaults
+        found = _heads.get((status, closing))
+        if found is None:
+            lines = [*defaults, (b"content-type", b"application/json")]
+            if status == UNAVAILABLE:
+                lines.append((b"retry-after", RETRY_AFTER))
+            if closing:
+                lines.append((b"connection", b"close"))
+            shown = b"".join(b"%b: %b\r\n" % line for line in lines)
+            found = _heads[status, closing] = STATUS_LINE[status] + shown + b"content-length: "
+        return bytes(found)
 
     def on_response_complete(self) -> None:
         """The next request of a pipeline has its turn, and after the last one what was wrong behind them."""

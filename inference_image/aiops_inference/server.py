@@ -7,7 +7,7 @@ from types import FrameType
 import uvicorn
 
 from aiops_inference.app import create_app
-from aiops_inference.protocol import BoundedProtocol
+from aiops_inference.protocol import predicting
 from aiops_inference.service import Service
 from aiops_inference.settings import Settings
 from aiops_inference.telemetry import Log, capture_logging
@@ -54,7 +54,7 @@ def serve(settings: Settings) -> None:
         host=settings.host,
         port=settings.port,
         loop="uvloop",
-        http=BoundedProtocol,
+        http=predicting(service),
         ws="none",
         lifespan="on",
         log_config=None,

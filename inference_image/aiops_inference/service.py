@@ -2,20 +2,29 @@
 
 import asyncio
 import contextlib
+import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 from aiops_drift import Expectations
 from aiops_inference import artifacts
 from aiops_inference.artifacts import Artifacts
-from aiops_inference.codec import decode
-from aiops_inference.errors import ArtifactError, NotReadyError, RuntimeConfigError, describe
+from aiops_inference.codec import decode, encode, encode_error
+from aiops_inference.errors import (
+    ArtifactError,
+    InferenceError,
+    NotReadyError,
+    RequestError,
+    RuntimeConfigError,
+    UnavailableError,
+    describe,
+)
 from aiops_inference.expectations import Validator
-from aiops_inference.monitor import SCORE_DIGITS, Monitor
+from aiops_inference.monitor import SCORE_DIGITS, Judgement, Monitor, Rows
 from aiops_inference.notify import Notifier
-from aiops_inference.predictor import Batcher
+from aiops_inference.predictor import Asked, Batcher
 from aiops_inference.settings import RuntimeFile, Settings
 from aiops_inference.telemetry import Log, Metrics, Sampler
 
@@ -109,7 +118,17 @@ class Service:
             self.log.warning("artifacts", message=warning)
         monitor = Monitor(loaded.profile, loaded.digest, self._runtime.current, loaded.predictor.labels)
         validator = Validator(loaded.profile.names, self.metrics, self.log, self._on_expectations_failed)
-        self._model = Model(loaded, Batcher(loaded.predictor, self.metrics.predict_calls.inc), monitor, validator)
+        if "sklearn" in sys.modules:
+            # Every row was looked at before it got here: scikit-learn need not look again at each call.
+            sys.modules["sklearn"].set_config(assume_finite=True, skip_parameter_validation=True)
+        batcher = Batcher(
+            loaded.predictor,
+            lambda batch, rows, predictions: self._settle(model, batch, rows, predictions),
+            self._failed,
+            self.settings.max_waiting_rows,
+            self.metrics.predict_calls.inc,
+        )
+        self._model = model = Model(loaded, batcher, monitor, validator)
         self.metrics.model_info.labels(loaded.digest, loaded.task).set(1)
         self.metrics.ready.set(0 if self.draining else 1)
         self.log.info("ready", model=loaded.digest, features=loaded.profile.names, seconds=round(seconds, 2))
@@ -179,28 +198,56 @@ class Service:
         model = self._ready()
         return model.monitor.report(model.validator.expectations, time.time(), after).to_dict()
 
-    async def predict(self, body: bytes, *, explain: bool) -> dict[str, Any]:
-        """The document of /predict.
+    def submit(self, body: bytes, answer: Callable[[int, bytes], None], *, explain: bool = False) -> Asked | None:
+        """Have a body of /predict answered, now or in this tick; `answer` is called once, with status and content.
 
-        Raises:
-            NotReadyError: there is no model.
-            RequestError: the body is not what the model can predict on; nothing was counted.
-            PredictionFailedError: the model broke; nothing was counted.
+        Returns:
+            What waits, to be told when nobody does any more; None where the answer was given at once.
         """
-        model = self._ready()
+        try:
+            model = self._ready()
+            rows = decode(body, model.monitor.features, self.settings.max_rows)
+            asked = Asked(rows, answer, explain)
+            model.batcher.submit(asked)
+        except (RequestError, UnavailableError) as error:
+            self.refuse(answer, error)
+            return None
+        return asked
+
+    def refuse(self, answer: Callable[[int, bytes], None], error: RequestError | UnavailableError) -> None:
+        """Answer with an error; those that are the server's fault are logged."""
+        if error.status >= 500:  # noqa: PLR2004 - the server's fault
+            self.log.failure("prediction failed", reason=error.reason, message=str(error))
+        answer(error.status, encode_error(error))
+
+    def _failed(self, asked: Asked, error: InferenceError) -> None:
+        if isinstance(error, RequestError | UnavailableError):
+            self.refuse(asked.answer, error)
+
+    def _settle(self, model: Model, batch: list[Asked], rows: Rows, predictions: list[Any]) -> None:
+        """Count, judge, log and answer requests that were predicted together."""
         monitor = model.monitor
-        rows = decode(body, monitor.features, self.settings.max_rows)
-        predictions = await model.batcher.predict(rows)
-        judgement = monitor.observe(rows, time.time(), predictions)
+        judgements = monitor.observe_batch(rows, [asked.rows.shape[0] for asked in batch], time.time(), predictions)
         model.validator.offer(rows)
-        score = round(judgement.score, SCORE_DIGITS)
         self.metrics.rows.inc(len(predictions))
-        self.metrics.drift_score.set(score)
+        self.metrics.drift_score.set(round(judgements[-1].score, SCORE_DIGITS))
+        answers, start = [], 0
+        with self.log.together():
+            for asked, judgement in zip(batch, judgements, strict=True):
+                said = predictions[start : start + asked.rows.shape[0]]
+                start += len(said)
+                answers.append(encode(self._answer(monitor, asked, said, judgement)))
+        for asked, content in zip(batch, answers, strict=True):
+            asked.answer(200, content)
+
+    def _answer(self, monitor: Monitor, asked: Asked, predictions: list[Any], judgement: Judgement) -> dict[str, Any]:
+        """The document of /predict."""
+        score = round(judgement.score, SCORE_DIGITS)
         if self._log_sampler():
-            sample = max(1, min(SAMPLE_ROWS, SAMPLE_VALUES // rows.shape[1]))
+            sample = max(1, min(SAMPLE_ROWS, SAMPLE_VALUES // asked.rows.shape[1]))
             self.log.info(
                 "prediction",
-                inputs_sample=rows[:sample].tolist(),
+                inputs_sample=asked.rows[:sample].tolist(),
                 predictions_sample=predictions[:sample],
                 drift_detected=judgement.drifted,
                 drift_score=score,
@@ -213,8 +260,8 @@ class Service:
             "drift_detected": judgement.drifted,
             "drift_score": score,
         }
-        if explain:
-            answer["explanation"] = monitor.explain(rows, judgement)
+        if asked.explain:
+            answer["explanation"] = monitor.explain(asked.rows, judgement)
         return answer
 
     def _ready(self) -> Model:

@@ -44,6 +44,7 @@ class Settings:
         port: PORT.
         max_body_bytes: MAX_BODY_BYTES, of one request.
         max_rows: MAX_ROWS, of one request.
+        max_waiting_rows: MAX_WAITING_ROWS, of all requests that wait for the model; beyond it they are turned away.
         max_model_bytes: MAX_MODEL_BYTES, of each artifact file.
         drain_seconds: DRAIN_SECONDS between SIGTERM (readiness turns 503) and the end of listening.
     """
@@ -62,6 +63,7 @@ class Settings:
     port: int = 8000
     max_body_bytes: int = 8 << 20
     max_rows: int = 10_000
+    max_waiting_rows: int = 20_000
     max_model_bytes: int = 2 << 30
     drain_seconds: float = 2.0
 
@@ -92,6 +94,7 @@ class Settings:
             port=read.whole("PORT", cls.port, MAX_PORT),
             max_body_bytes=read.whole("MAX_BODY_BYTES", cls.max_body_bytes),
             max_rows=read.whole("MAX_ROWS", cls.max_rows),
+            max_waiting_rows=read.whole("MAX_WAITING_ROWS", cls.max_waiting_rows),
             max_model_bytes=read.whole("MAX_MODEL_BYTES", cls.max_model_bytes),
             drain_seconds=read.number("DRAIN_SECONDS", cls.drain_seconds, most=600),
         )

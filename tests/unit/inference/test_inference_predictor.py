@@ -6,8 +6,8 @@ from sklearn.datasets import load_iris
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LinearRegression, LogisticRegression
 
-from aiops_inference.errors import InputsRefusedError, PredictionFailedError
-from aiops_inference.predictor import MAX_BATCH_ROWS, Batcher, Predictor
+from aiops_inference.errors import InputsRefusedError, OverloadedError, PredictionFailedError
+from aiops_inference.predictor import MAX_BATCH_ROWS, Asked, Batcher, Predictor
 
 X, Y = load_iris(return_X_y=True)
 
@@ -39,12 +39,30 @@ class Shifty:
         return rows[:, 0]
 
 
-def together(predictor, *requests):
-    """Ask for all of them in the same tick."""
+def batcher(predictor, answers, most_rows=10**6):
+    """A batcher that keeps what each request gets, by the identity of the request."""
+
+    def settle(batch, _, predictions):
+        for asked in batch:
+            answers[id(asked)], predictions = predictions[: len(asked.rows)], predictions[len(asked.rows) :]
+
+    return Batcher(predictor, settle, lambda asked, error: answers.update({id(asked): error}), most_rows)
+
+
+def together(predictor, *requests, left=()):
+    """Ask for all of them in the same tick; those with the numbers in `left` are given up at once."""
 
     async def scenario():
-        batcher = Batcher(predictor)
-        return await asyncio.gather(*map(batcher.predict, requests), return_exceptions=True)
+        answers = {}
+        asked = [Asked(rows, print) for rows in requests]
+        queue = batcher(predictor, answers)
+        for number, one in enumerate(asked):
+            queue.submit(one)
+            one.left = number in left
+        async with asyncio.timeout(20):
+            while len(answers) + len(left) < len(requests):  # noqa: ASYNC110 - each turn is a tick, which is what is waited for
+                await asyncio.sleep(0)
+        return [answers.get(id(one)) for one in asked]
 
     return asyncio.run(scenario())
 
@@ -93,16 +111,29 @@ def test_a_batch_has_a_bounded_size():
 
 def test_a_request_that_was_given_up_is_left_out():
     """A cancelled client neither breaks nor delays the others."""
+    predictor = Counting(Shifty())
+
+    assert [None, [2.0]] == together(predictor, np.ones((1, 2)), np.full((1, 2), 2.0), left={0})
+    assert [1] == predictor.calls
+
+
+def test_a_full_queue_turns_requests_away():
+    """What waits is bounded: the answer to the one too many is at once, and those before it get theirs."""
 
     async def scenario():
-        batcher = Batcher(Predictor(Shifty()))
-        gone = asyncio.create_task(batcher.predict(np.ones((1, 2))))
-        kept = asyncio.create_task(batcher.predict(np.full((1, 2), 2.0)))
+        answers = {}
+        queue = batcher(Predictor(Shifty()), answers, most_rows=3)
+        asked = [Asked(np.full((2, 2), float(i)), print) for i in range(3)]
+        queue.submit(asked[0])
+        queue.submit(asked[1])
+        with pytest.raises(OverloadedError, match="4 rows wait to be predicted already; try again"):
+            queue.submit(asked[2])
         await asyncio.sleep(0)
-        gone.cancel()
-        return await kept
+        queue.submit(asked[2])
+        await asyncio.sleep(0)
+        return [answers[id(one)] for one in asked]
 
-    assert [2.0] == asyncio.run(scenario())
+    assert [[0.0, 0.0], [1.0, 1.0], [2.0, 2.0]] == asyncio.run(scenario())
 
 
 @pytest.mark.parametrize("answer", [7, [1.0, 2.0], []])

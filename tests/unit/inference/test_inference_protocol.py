@@ -1,12 +1,15 @@
 import asyncio
+import contextlib
 import json
+import re
 
 import pytest
 import uvicorn
 
 from aiops_inference import protocol
+from aiops_inference.app import create_app
 from aiops_inference.endpoint import send_json
-from aiops_inference.protocol import BoundedProtocol
+from aiops_inference.protocol import BoundedProtocol, predicting
 
 
 async def echo(scope, receive, send):
@@ -15,14 +18,21 @@ async def echo(scope, receive, send):
     await send_json(send, 200, json.dumps(scope["path"]).encode())
 
 
-async def talk(*pieces):
-    """All that a server of these protocols sends to a client, until it hangs up."""
-    config = uvicorn.Config(echo, http=BoundedProtocol, log_config=None, lifespan="off")
+@contextlib.asynccontextmanager
+async def listening(app=echo, protocol_class=BoundedProtocol):
+    """A server of these protocols."""
+    config = uvicorn.Config(app, http=protocol_class, log_config=None, lifespan="off")
     config.load()
     state = uvicorn.server.ServerState()
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: BoundedProtocol(config, state, {}), "127.0.0.1", 0)
+    server = await loop.create_server(lambda: protocol_class(config, state, {}), "127.0.0.1", 0)
     async with server, asyncio.timeout(20):
+        yield server
+
+
+async def talk(*pieces, **of_the_server):
+    """All that a server sends to a client, until it hangs up."""
+    async with listening(**of_the_server) as server:
         reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
         for piece in pieces:
             writer.write(piece)
@@ -50,3 +60,140 @@ def test_headers_that_do_not_arrive_are_given_up(monkeypatch, pieces, before):
     head, _, body = refused.partition(b"\r\n\r\n")
     assert b"408 Request Timeout\r\ncontent-type: application/json" in head
     assert "the request's headers did not arrive within 0.05 s" == json.loads(body)["error"]
+
+
+ROW = b'{"inputs": [[5.1, 3.5, 1.4, 0.2]]}'
+
+
+def post(body, *headers, path=b"/predict", close=False):
+    """A request's bytes."""
+    lines = [b"POST %b HTTP/1.1" % path, b"Host: pod", *headers, *([b"Connection: close"] if close else [])]
+    if not headers or not headers[0].startswith((b"Transfer", b"Content-Length")):
+        lines.append(b"Content-Length: %d" % len(body))
+    return b"\r\n".join(lines) + b"\r\n\r\n" + body
+
+
+def answers_of(received):
+    """Status and document of each answer."""
+    parts = [part for part in received.split(b"HTTP/1.1 ")[1:] if not part.startswith(b"100 ")]
+    return [(int(part[:3]), json.loads(part.partition(b"\r\n\r\n")[2])) for part in parts]
+
+
+def served(serving, directory, *pieces, **settings):
+    """What a real service answers to these bytes, by statuses and documents, and how it counted them."""
+
+    async def scenario():
+        async with serving(directory.write(), **settings) as pod:
+            received = await talk(*pieces, app=create_app(pod.service), protocol_class=predicting(pod.service))
+            counted = re.findall(rb'requests_total{code="(\d+)"} (\d+)', pod.service.metrics.exposition())
+            return received, {int(code): int(count) for code, count in counted}
+
+    received, counted = asyncio.run(scenario())
+    return answers_of(received), counted, received
+
+
+CHUNKED = b"Transfer-Encoding: chunked"
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        [post(ROW, close=True)],
+        [bytes([byte]) for byte in post(ROW, close=True)],
+        [post(ROW, close=True)[:-5], post(ROW, close=True)[-5:]],
+        [post(b"%x\r\n%b\r\n0\r\n\r\n" % (len(ROW), ROW), CHUNKED, close=True)],
+        [post(ROW, b"Expect: 100-continue", close=True)],
+        [post(ROW, path=b"/predict?explain=false", close=True)],
+    ],
+    ids=["whole", "byte by byte", "in two", "chunked", "expected", "with a query"],
+)
+def test_a_prediction_is_the_same_by_whichever_way_it_comes(serving, directory, pieces):
+    """The short way past the application and the long way through it answer alike."""
+    [(status, document)], counted, _ = served(serving, directory, *pieces)
+
+    assert (200, [0], {200: 1}) == (status, document["predictions"], counted)
+    assert ["predictions", "drift_detected", "drift_score"] == list(document)
+
+
+def test_pipelined_requests_are_answered_in_their_order(serving, directory):
+    """Whether they take the short way or the long one."""
+    rows = [b'{"inputs": %b}' % json.dumps([[5.1, 3.5, 1.4, 0.2]] * n).encode() for n in (1, 2, 3)]
+    health = b"GET /livez HTTP/1.1\r\nHost: pod\r\n\r\n"
+    pieces = post(rows[0]) + post(rows[1]) + health + post(b"{") + post(rows[2], close=True)
+    answers, counted, _ = served(serving, directory, pieces)
+
+    assert [200, 200, 200, 400, 200] == [status for status, _ in answers]
+    assert [1, 2, None, None, 3] == [len(d["predictions"]) if "predictions" in d else None for _, d in answers]
+    assert {200: 3, 400: 1} == counted
+
+
+def test_a_connection_is_kept_and_closed_as_it_asks(serving, directory):
+    """One after the other on one connection; the last closes it."""
+    answers, _, received = served(serving, directory, post(ROW), post(ROW, close=True))
+
+    assert [200, 200] == [status for status, _ in answers]
+    assert 1 == received.count(b"connection: close")
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "reason"),
+    [(b"{", 400, "InvalidJson"), (b'{"inputs": []}', 400, "InvalidInputs"), (b" " * 3000, 413, "TooLarge")],
+)
+def test_refusals_are_documents_on_the_short_way_too(serving, directory, body, status, reason):
+    """The reasons are those of the application."""
+    answers, counted, _ = served(serving, directory, post(body, close=True), max_body_bytes=2000)
+
+    assert [(status, reason)] == [(found, document["reason"]) for found, document in answers]
+    assert counted[status] == 1
+
+
+def test_a_body_that_does_not_come_is_not_waited_for(serving, directory, monkeypatch):
+    """408, and the connection is closed."""
+    monkeypatch.setattr(protocol, "BODY_TIMEOUT", 0.05)
+    [(status, document)], counted, received = served(serving, directory, post(ROW)[:-1])
+
+    assert (408, "RequestTimeout", 1) == (status, document["reason"], counted[408])
+    assert b"connection: close" in received
+
+
+def test_a_client_that_leaves_is_counted_as_such(serving, directory, eventually):
+    """It has hung up before its body was whole: nothing was predicted."""
+
+    async def scenario():
+        async with (
+            serving(directory.write()) as pod,
+            listening(app=create_app(pod.service), protocol_class=predicting(pod.service)) as server,
+        ):
+            _, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+            writer.write(post(ROW)[:-1])
+            await writer.drain()
+            writer.close()
+            await eventually(lambda: b'code="499"} 1.0' in pod.service.metrics.exposition())
+            return pod.service.metrics.exposition()
+
+    assert b"inference_rows_total 0.0" in asyncio.run(scenario())
+
+
+def test_a_full_queue_is_told_with_a_time_to_come_again(serving, directory):
+    """503 with Retry-After, at once and counted, while those before are answered."""
+
+    async def scenario():
+        async with (
+            serving(directory.write(), max_waiting_rows=1) as pod,
+            listening(app=create_app(pod.service), protocol_class=predicting(pod.service)) as server,
+        ):
+            address = server.sockets[0].getsockname()
+            clients = [await asyncio.open_connection(*address) for _ in range(8)]
+            for _, writer in clients:
+                writer.write(post(ROW, close=True))
+            received = [await reader.read() for reader, _ in clients]
+            for _, writer in clients:
+                writer.close()
+            return received
+
+    received = asyncio.run(scenario())
+    statuses = sorted(status for part in received for status, _ in answers_of(part))
+    refused = [part for part in received if part.startswith(b"HTTP/1.1 503")]
+    assert 200 == statuses[0]
+    assert {200, 503} == set(statuses)
+    assert all(b"retry-after: 1\r\n" in part and b'"reason":"Overloaded"' in part for part in refused)

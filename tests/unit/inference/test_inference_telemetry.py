@@ -154,7 +154,7 @@ def test_what_libraries_log_has_the_same_form():
 def test_two_servers_in_one_process_do_not_share_metrics():
     """Each has a registry of its own."""
     first, second = Metrics(), Metrics()
-    first.count_answer(200, 0.1)
+    first.answers.count(200, 0.1)
     assert b'inference_requests_total{code="200"} 1.0' in first.exposition()
     assert b'inference_requests_total{code="200"} 0.0' in second.exposition()
 
