@@ -22,6 +22,7 @@ Scores = npt.NDArray[np.float64]
 SEED: Final = 20_250_101  # the same baseline gives the same bytes
 STREAM_BLOCKS: Final = 500
 PART_BLOCKS: Final = 25
+LIVELY: Final = 0.5  # a column of less variance is constant, or has a rare category
 MOST_STREAMS: Final = 300
 FEWEST_STREAMS: Final = 40
 WORK: Final = 60_000_000  # scores that may be drawn: about a third of a second
@@ -123,16 +124,24 @@ def _streams(scores: npt.NDArray[np.float32], block: int, rng: np.random.Generat
         starts = rng.integers(0, rows, -(-length // block))
         drawn = ((starts[:, None] + np.arange(block)) % rows).ravel()[:length]
         sums[stream] = scores[drawn].reshape(STREAM_BLOCKS, BLOCK_ROWS, width).sum(axis=1)
-    # Where blocks are joined their rows are strangers: what dependence is lost there is given back. On average over columns,
-    # so that the error in each column's own long-run variance, which the rule will live with, stays in.
-    parts = sums.reshape(-1, PART_BLOCKS, width).sum(axis=1, dtype=np.float64)
-    variance = (parts**2).mean(axis=0).reshape(2, -1) / (PART_BLOCKS * BLOCK_ROWS)
-    scale = [math.sqrt(half[half > 0].mean()) if (half > 0).any() else 1.0 for half in variance]
-    sums /= np.repeat(scale, width // 2).astype(np.float32)
+    if block > 1:
+        sums /= _lost(sums)
     # Another baseline's means differ from this one's as those of two streams do, as far as their lengths differ.
     errors = sums.mean(axis=1) * np.float32(math.sqrt(length / rows))
     sums += np.roll(errors, 1, axis=0)[:, None, :]
     return sums
+
+
+def _lost(sums: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """What the deviation of sums lacks where the rows of joined blocks are strangers; shape (2C,).
+
+    On average over columns, so that the error in each column's own long-run variance, which the rule lives with, stays in.
+    """
+    width = sums.shape[2]
+    parts = sums.reshape(-1, PART_BLOCKS, width).sum(axis=1, dtype=np.float64)
+    variance = (parts**2).mean(axis=0).reshape(2, -1) / (PART_BLOCKS * BLOCK_ROWS)
+    scale = [math.sqrt(half[half > LIVELY].mean()) if (half > LIVELY).any() else 1.0 for half in variance]
+    return np.repeat(scale, width // 2).astype(np.float32)
 
 
 def _run_length(alarms: npt.NDArray[np.float32], threshold: float) -> float:

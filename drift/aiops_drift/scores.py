@@ -2,7 +2,8 @@
 
 A value is scored by its place in the baseline, not by its distance from the mean, so that the tails of a feature cannot
 decide how often the alarm sounds. Two scores a value: *location* (van der Waerden's normal scores) and *spread* (Mood's, the
-squared distance of the rank from the middle). Both are bounded and have mean 0 and long-run variance 1 over the baseline.
+squared distance of the rank from the middle). Both are within ±4 and have mean 0 and long-run variance 1 (less where a rare
+category would have to score more) over the baseline.
 
 Sources: van der Waerden (1952), "Order tests for the two-sample problem"; Mood (1954), "On the asymptotic efficiency of
 certain nonparametric two-sample tests"; the bandwidth of the long-run variance is of Politis (2003), "Adaptive bandwidth
@@ -21,6 +22,9 @@ Array = npt.NDArray[np.float64]
 KNOTS: Final = 25
 QUIET_LAGS: Final = 5  # as many autocorrelations on end that are none end the dependence
 MAX_LAG: Final = 200
+# A category of three rows in a thousand would score 18 deviations and be an alarm by itself whenever it comes. Normal scores
+# of 15,000 rows reach 4.
+LARGEST_SCORE: Final = 4.0
 LONGEST_MEMORY: Final = 0.1  # of the rows: of a longer dependence they hold too few spells to measure it
 LARGEST_AUTOREGRESSION: Final = 0.97
 _NORMAL: Final = NormalDist()
@@ -76,11 +80,12 @@ def _knots(column: Array) -> tuple[Array, Array]:
 def _standardised(column: Array, knots: Array, scores: Array) -> tuple[Array, float, int]:
     """The scores at the knots with mean 0 and long-run variance 1 over the column, its inflation and its memory."""
     over_rows = np.interp(column, knots, scores)
-    deviation = float(over_rows.std())
-    if knots.size == 1 or deviation == 0:
+    if knots.size == 1 or over_rows.std() == 0:
         return np.zeros_like(scores), 1.0, 0
+    centred = scores - over_rows.mean()
+    deviation = max(float(over_rows.std()), float(np.abs(centred).max()) / LARGEST_SCORE)
     inflation, memory = _long_run(over_rows)
-    return (scores - over_rows.mean()) / deviation / np.sqrt(inflation), inflation, memory
+    return centred / deviation / np.sqrt(inflation), inflation, memory
 
 
 def _long_run(series: Array) -> tuple[float, int]:

@@ -326,11 +326,11 @@ class _Evidence:
         return windowed(bins.sum(axis=0), self._baseline)
 
     def windowed_ratios(self, found: Windowed | None) -> Array:
-        """Log p over log level, shape (C,): above 1 where p is below the level."""
+        """Above 1 where p is below the level, shape (C,): the root of log p over log level, which goes as deviations do."""
         if found is None or self._thresholds.level is None:
             return np.zeros(len(self._limits))
         least = np.finfo(np.float64).tiny
-        ratios: Array = np.log(np.maximum(found.p_values, least)) / np.log(self._thresholds.level)
+        ratios: Array = np.sqrt(np.log(np.maximum(found.p_values, least)) / np.log(self._thresholds.level))
         return ratios
 
     def starts(self, rows: int) -> npt.NDArray[np.int64]:

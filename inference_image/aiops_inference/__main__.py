@@ -15,6 +15,7 @@ VARIABLES = """environment (all optional):
   EXPECTATIONS_PATH  Great Expectations suite (default /models/expectations.json)
   MODEL_SHA256       digest of the only model file that may be loaded
   DRIFT_WEBHOOK      URL that drift is posted to
+  DRIFT_WEBHOOK_SECRET  key that signs it, whsec_ and base64 (default: no signature)
   REQUIRE_WEBHOOK    true: refuse to start without DRIFT_WEBHOOK
   DRIFT_THRESHOLD    z-score above which a feature has drifted (default: the file's, or 5.0)
   RUNTIME_CONFIG     settings that may change while running (default /etc/aiops/runtime.yaml)

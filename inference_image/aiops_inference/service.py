@@ -65,7 +65,10 @@ class Service:
         self._unavailable = NotReadyError("the model is being loaded", "Loading")
         self._runtime = RuntimeFile(self.settings.runtime_config, self.settings.drift_threshold)
         self._log_sampler = Sampler(self.settings.log_predictions)
-        self._notifier = Notifier(self.settings.webhook, self.metrics, self.log) if self.settings.webhook else None
+        self._notifier: Notifier | None = None
+        if self.settings.webhook:
+            secret = self.settings.webhook_secret
+            self._notifier = Notifier(self.settings.webhook, self.metrics, self.log, secret=secret)
         self._last_complaint = ""
 
     # Life
@@ -276,10 +279,6 @@ class Service:
         self.metrics.drift_events.labels(detector).inc()
         self.log.drift(detector=detector, **what)
         if self._notifier and self._model:
-            payload = {
-                "service": self.settings.service_name,
-                **what,
-                "model": self._model.artifacts.digest,
-                "time": round(time.time(), 3),
-            }
-            self._notifier.notify(detector, payload, self._runtime.current.webhook_cooldown)
+            data = {**what, "model": self._model.artifacts.digest, "time": round(time.time(), 3)}
+            cooldown = self._runtime.current.webhook_cooldown
+            self._notifier.notify(self.settings.service_name, detector, data, cooldown)

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import yaml
 
+from aiops_inference.cloudevent import parse_secret
 from aiops_inference.errors import RuntimeConfigError, SettingsError, describe
 
 DEFAULT_Z_SCORE: Final = 5.0
@@ -35,6 +36,7 @@ class Settings:
         expectations_path: EXPECTATIONS_PATH, a Great Expectations 1.x suite; no file, no validation.
         model_sha256: MODEL_SHA256 in 64 hex digits, the only bytes that may be loaded; "" for any.
         webhook: DRIFT_WEBHOOK, where drift is posted to; "" for nowhere. A secret: never logged.
+        webhook_secret: DRIFT_WEBHOOK_SECRET, the key that signs what is posted; empty for no signature. Never logged.
         runtime_config: RUNTIME_CONFIG, the file with what may change while the process runs.
         drift_threshold: DRIFT_THRESHOLD, in standard deviations; None leaves it to the file.
         service_name: SERVICE_NAME, what the webhook calls this service; the host name where unset.
@@ -54,6 +56,7 @@ class Settings:
     expectations_path: Path = Path("/models/expectations.json")
     model_sha256: str = ""
     webhook: str = field(default="", repr=False)
+    webhook_secret: bytes = field(default=b"", repr=False)
     runtime_config: Path = Path("/etc/aiops/runtime.yaml")
     drift_threshold: float | None = None
     service_name: str = "aiops-inference"
@@ -85,6 +88,7 @@ class Settings:
             expectations_path=read.path("EXPECTATIONS_PATH", cls.expectations_path),
             model_sha256=read.digest("MODEL_SHA256"),
             webhook=webhook,
+            webhook_secret=read.secret("DRIFT_WEBHOOK_SECRET"),
             runtime_config=read.path("RUNTIME_CONFIG", cls.runtime_config),
             drift_threshold=read.threshold("DRIFT_THRESHOLD"),
             service_name=read.text("SERVICE_NAME", socket.gethostname()),
@@ -293,6 +297,14 @@ class _Environment:
             message = f"{name} must be an http:// or https:// URL"
             raise SettingsError(message)
         return value
+
+    def secret(self, name: str) -> bytes:
+        value = self.text(name, "")
+        try:
+            return parse_secret(value) if value else b""
+        except ValueError as error:  # the value itself is not repeated
+            message = f"{name}: {error}"
+            raise SettingsError(message) from None
 
     def whole(self, name: str, default: int, most: int = 1 << 62) -> int:
         try:

@@ -20,8 +20,9 @@ from aiops_drift import Expectations, Verdict
 from aiops_operator import names
 from aiops_operator.api import Drift, InferenceService
 
-# A shown score moves only by this much or more; where it and its threshold are below 1, by this part of the larger.
-SCORE_STEP: Final = 0.1
+# A shown score moves only by this part of itself or of its threshold, or when it crosses the threshold: the largest of many
+# statistics is never still, and each move is a write.
+SCORE_STEP: Final = 0.2
 NEAR: Final = 0.5  # part of the threshold from which a score is no longer far from it
 MAX_DECIMALS: Final = 9  # of a shown score, whose threshold may be as small as it likes
 MAX_FEATURES: Final = 16
@@ -439,12 +440,13 @@ def _worst_feature(shown: str | None, verdict: Verdict) -> str:
 
 
 def damped(shown: str | None, score: float, threshold: float) -> str:
-    """The score to show: the one shown before unless it has moved by a step, which is wider far below the threshold."""
+    """The score to show: the one shown before, unless it has moved by a step or is on the other side of the threshold."""
     try:
         past = float(shown) if shown is not None else math.nan
     except ValueError:
         past = math.nan
-    if shown is not None and math.isfinite(past) and abs(past - score) < _step(max(score, past), threshold):
+    near = math.isfinite(past) and abs(past - score) < _step(max(score, past), threshold)
+    if shown is not None and near and (past > threshold) == (score > threshold):
         return shown
     return f"{score:.{_decimals(score, threshold)}f}"
 
@@ -456,9 +458,8 @@ def _decimals(score: float, threshold: float) -> int:
 
 
 def _step(score: float, threshold: float) -> float:
-    """By how much a shown score moves at least, which is more than its rounding; twice that far below the threshold."""
-    step = SCORE_STEP * min(max(score, threshold), 1.0)
-    return step if score >= NEAR * threshold else 2 * step
+    """By how much a shown score moves at least, which is more than its rounding."""
+    return SCORE_STEP * max(score, threshold)
 
 
 def number(value: float) -> str:

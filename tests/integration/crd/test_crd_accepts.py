@@ -77,7 +77,12 @@ def test_the_defaults_are_filled_in(kubectl, iris) -> None:
             "expectationsFile": "expectations.json",
         },
         "replicas": 1,
-        "drift": {"zScoreThreshold": 5, "minSamples": 50, "expectations": {"mode": "auto"}},
+        "drift": {
+            "zScoreThreshold": 5,
+            "minSamples": 50,
+            "falseAlarmInterval": "720h",
+            "expectations": {"mode": "auto"},
+        },
         "monitoring": {"mode": "auto", "interval": "15s"},
         "paused": False,
     }
@@ -240,9 +245,11 @@ def test_explain_lists_every_field_of_drift(kubectl) -> None:
     ]
 
     assert lines == [
+        "averageRunLength\t<integer>",
         "expectations\t<Object>",
         "mode\t<string>",
         "enum: auto, disabled",
+        "falseAlarmInterval\t<string>",
         "features\t<[]Object>",
         "name\t<string> -required-",
         "zScoreThreshold\t<number> -required-",
@@ -250,6 +257,9 @@ def test_explain_lists_every_field_of_drift(kubectl) -> None:
         "webhook\t<Object>",
         "cooldown\t<string>",
         "required\t<boolean>",
+        "signingSecretRef\t<Object>",
+        "key\t<string> -required-",
+        "name\t<string> -required-",
         "url\t<string>",
         "urlSecretRef\t<Object>",
         "key\t<string> -required-",

@@ -354,6 +354,7 @@ INSTEAD = {
     "EXPECTATIONS_PATH": "write spec.model.expectationsFile instead",
     "MODEL_SHA256": "write spec.model.sha256 instead",
     "DRIFT_WEBHOOK": "write spec.drift.webhook.url or urlSecretRef instead",
+    "DRIFT_WEBHOOK_SECRET": "write spec.drift.webhook.signingSecretRef instead",
     "REQUIRE_WEBHOOK": "write spec.drift.webhook.required instead",
     "DRIFT_THRESHOLD": "write spec.drift.zScoreThreshold instead",
     "RUNTIME_CONFIG": "write spec.drift instead, from which the file is made",

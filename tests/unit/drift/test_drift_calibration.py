@@ -181,7 +181,7 @@ def test_a_window_of_the_baseline_is_no_alarm_and_a_swapped_mix_is():
     [
         (lambda rows: rows + np.eye(4)[0], "a", "sequential"),
         (lambda rows: rows * [1, 2, 1, 1], "b", "sequential"),
-        (lambda rows: np.hstack([rows[:, :3], np.ones((len(rows), 1))]), "prediction", "windowed"),
+        (lambda rows: np.hstack([rows[:, :3], np.ones((len(rows), 1))]), "prediction", "sequential"),
     ],
 )
 def test_a_change_too_small_for_the_mean_rule_is_found_and_named(change, feature, rule):

@@ -258,3 +258,19 @@ def test_settings_that_cannot_be_applied_are_not_the_last_ones_looked_at(serving
             return (await pod.predict({"inputs": [[5.1, 3.5, 1.4, 0.2]]})).json()
 
     assert asyncio.run(scenario())["drift_detected"]
+
+
+@pytest.mark.parametrize("secret", ["hunter2", "whsec_", "whsec_c2hvcnQ=", "whsec_!!!", "whsec_" + "QUFB" * 40])
+def test_a_malformed_signing_secret_is_refused_without_repeating_it(secret):
+    """The variable is named, its value is not."""
+    with pytest.raises(SettingsError) as error:
+        Settings.from_environment({"DRIFT_WEBHOOK_SECRET": secret})
+    assert str(error.value).startswith("DRIFT_WEBHOOK_SECRET: ")
+    assert (secret.removeprefix("whsec_") or "the key") not in str(error.value)
+
+
+def test_a_signing_secret_is_read():
+    """As Standard Webhooks writes it; it is in no representation."""
+    settings = Settings.from_environment({"DRIFT_WEBHOOK_SECRET": "whsec_" + "QUFB" * 8})
+    assert b"AAA" * 8 == settings.webhook_secret
+    assert "AAA" not in repr(settings)

