@@ -63,6 +63,14 @@ bench-drift: env ## Measure run length without drift and delay of detection, bes
 	@$(UV) pip install --quiet --python $(CACHE)/bench-drift/bin/python --requirement bench/drift/requirements.txt
 	@$(RUN) python bench/bench_drift.py --peers $(CACHE)/bench-drift/bin/python $(BENCH_ARGS)
 
+.PHONY: bench-serving
+bench-serving: env ## Measure requests a second, latency, memory and start, beside other servers (a quarter of an hour)
+	@command -v wrk >/dev/null || { echo "· installing Debian package wrk"; apt-get update -qq && apt-get install -y -qq --no-install-recommends wrk >/dev/null; }
+	@for peer in kserve mlserver litserve bentoml; do \
+	  [ -x $(CACHE)/bench-serving/$$peer/bin/python ] || { echo "· installing $$peer in $(CACHE)/bench-serving"; $(UV) venv --quiet $(CACHE)/bench-serving/$$peer; }; \
+	  $(UV) pip install --quiet --python $(CACHE)/bench-serving/$$peer/bin/python --requirement bench/serving/$$peer/requirements.txt || exit 1; done
+	@BENCH_ENVIRONMENTS=$(CACHE)/bench-serving $(RUN) python bench/bench_serving.py $(BENCH_ARGS)
+
 .PHONY: images
 images: env ## Build both images from the Dockerfiles
 	@$(RUN) python -m aiops_localcluster build-images

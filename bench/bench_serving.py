@@ -50,7 +50,7 @@ class Server:
         command: with `{port}` where the port belongs.
         path: what predictions are posted to.
         ready: what answers 200 when it is ready.
-        body: what is posted; JSON of the rows.
+        key: what the rows are called in the body; `v2` for a tensor.
         environment: beside the artifacts' paths.
     """
 
@@ -130,14 +130,16 @@ def _until_ready(server: Server, process: "subprocess.Popen[bytes]", started: fl
 
 
 def resident(pid: int) -> float:
-    """MiB of a process and its children."""
-    pages = 0
+    """MiB of a process and all that descend from it."""
+    parents, pages = {}, {}
     for status in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
             fields = status.read_text().rpartition(")")[2].split()
-            if int(fields[3]) == pid:  # the session that it began
-                pages += int(fields[21])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+            parents[int(status.parent.name)], pages[int(status.parent.name)] = int(fields[1]), int(fields[21])
+    family = {pid}
+    while more := {child for child, parent in parents.items() if parent in family} - family:
+        family |= more
+    return sum(pages.get(member, 0) for member in family) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 def load(server: Server, rows: int, connections: int, seconds: int, directory: Path) -> dict[str, float]:

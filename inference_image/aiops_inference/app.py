@@ -10,16 +10,19 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
+from aiops_inference import protocols
 from aiops_inference.codec import encode, encode_error
-from aiops_inference.endpoint import PredictEndpoint
+from aiops_inference.endpoint import PredictEndpoint, form_of_predict
 from aiops_inference.errors import InvalidParameterError, NotReadyError, describe
-from aiops_inference.openapi import PREDICT
+from aiops_inference.openapi import PREDICT, V1_PATH, V1_PREDICT, V2_INFER, V2_PATH
 from aiops_inference.service import Service
 
 OK: Final = 200
 MAX_SHOWN: Final = 100
 LINKS: Final = {
     "predict": "POST /predict",
+    "v1": "/v1/models",
+    "v2": "/v2",
     "health": "/health",
     "livez": "/livez",
     "drift": "/drift",
@@ -47,7 +50,8 @@ def create_app(service: Service) -> FastAPI:
         lifespan=lifespan,
         redirect_slashes=False,
     )
-    app.router.routes.append(Route("/predict", PredictEndpoint(service), methods=["POST"]))
+    app.router.routes.append(Route("/predict", PredictEndpoint(service, form_of_predict), methods=["POST"]))
+    protocols.add_routes(app, service)
     _add_routes(app, service)
     _add_error_handlers(app, service)
     _document_predict(app)
@@ -102,7 +106,7 @@ def _document_predict(app: FastAPI) -> None:
 
     def openapi() -> dict[str, Any]:
         document = generate()
-        document["paths"]["/predict"] = PREDICT
+        document["paths"] |= {"/predict": PREDICT, V1_PATH: V1_PREDICT, V2_PATH: V2_INFER}
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]  # the way FastAPI's documentation extends it

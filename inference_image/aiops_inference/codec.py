@@ -40,13 +40,32 @@ def encode_error(error: InferenceError) -> bytes:
     return encode(document)
 
 
-def decode(body: bytes, names: Sequence[str], max_rows: int) -> Rows:
+def parse(body: bytes) -> dict[str, Any]:
+    """The object that a body is.
+
+    Raises:
+        InvalidJsonError: the bytes are not JSON.
+        InvalidInputsError: they are not an object.
+    """
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        message = f"the body is not JSON: {error}"
+        raise InvalidJsonError(message) from error
+    if type(document) is not dict:
+        message = f"the body is {_kind(document)}; it must be an object"
+        raise InvalidInputsError(message)
+    return document
+
+
+def decode(body: bytes, names: Sequence[str], max_rows: int, key: str = "inputs") -> Rows:
     """The rows of a prediction request.
 
     Args:
         body: the request's bytes.
         names: the features that the model wants, in order.
         max_rows: more than these are refused.
+        key: what the rows are called in the body.
 
     Returns:
         Shape (n ≥ 1, len(names)), finite.
@@ -59,31 +78,32 @@ def decode(body: bytes, names: Sequence[str], max_rows: int) -> Rows:
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        raise _invalid_json(body, error, names) from error
-    return _rows(_inputs(document), names, max_rows)
+        raise _invalid_json(body, error, names, key) from error
+    return _rows(_inputs(document, key), names, max_rows, key)
 
 
-def _inputs(document: object) -> list[Any]:
+def _inputs(document: object, key: str) -> list[Any]:
+    example = EXAMPLE.replace("inputs", key)
     if type(document) is not dict:
-        message = f"the body is {_kind(document)}; it must be an object such as {EXAMPLE}"
+        message = f"the body is {_kind(document)}; it must be an object such as {example}"
         raise InvalidInputsError(message)
-    if "inputs" not in document:
-        message = f'the body has no "inputs"; it must be an object such as {EXAMPLE}'
-        raise InvalidInputsError(message, "inputs")
-    inputs = document["inputs"]
+    if key not in document:
+        message = f'the body has no "{key}"; it must be an object such as {example}'
+        raise InvalidInputsError(message, key)
+    inputs = document[key]
     if type(inputs) is not list:
-        message = f"inputs is {_kind(inputs)}; it must be a list of rows, such as [[5.1, 3.5, 1.4, 0.2]]"
-        raise InvalidInputsError(message, "inputs")
+        message = f"{key} is {_kind(inputs)}; it must be a list of rows, such as [[5.1, 3.5, 1.4, 0.2]]"
+        raise InvalidInputsError(message, key)
     if not inputs:
-        message = "inputs is empty; it must have at least one row"
-        raise InvalidInputsError(message, "inputs")
+        message = f"{key} is empty; it must have at least one row"
+        raise InvalidInputsError(message, key)
     return inputs
 
 
-def _rows(inputs: list[Any], names: Sequence[str], max_rows: int) -> Rows:
+def _rows(inputs: list[Any], names: Sequence[str], max_rows: int, key: str) -> Rows:
     if len(inputs) > max_rows:
-        message = f"inputs has {len(inputs)} rows; one request may have {max_rows}"
-        raise TooLargeError(message, "inputs")
+        message = f"{key} has {len(inputs)} rows; one request may have {max_rows}"
+        raise TooLargeError(message, key)
     if (
         set(map(type, inputs)) == {list}
         and set(map(len, inputs)) == {len(names)}
@@ -92,14 +112,14 @@ def _rows(inputs: list[Any], names: Sequence[str], max_rows: int) -> Rows:
         rows = np.array(inputs, dtype=np.float64)
         if np.isfinite(rows).all():
             return rows
-    fault = _first_fault(inputs, names)
+    fault = _first_fault(inputs, names, key)
     # Nothing but the conditions above leads here, and each of them has its sentence there.
-    raise fault or InvalidInputsError("inputs cannot be read as rows of numbers", "inputs")
+    raise fault or InvalidInputsError(f"{key} cannot be read as rows of numbers", key)
 
 
-def _first_fault(inputs: list[Any], names: Sequence[str]) -> InvalidInputsError | None:
+def _first_fault(inputs: list[Any], names: Sequence[str], key: str) -> InvalidInputsError | None:
     for i, row in enumerate(inputs):
-        place = f"inputs[{i}]"
+        place = f"{key}[{i}]"
         if type(row) is not list:
             message = f"{place} is {_kind(row)}; it must be a row, a list of {len(names)} numbers"
             return InvalidInputsError(message, place)
@@ -143,13 +163,13 @@ def _wanted(names: Sequence[str]) -> str:
     return f"{len(names)}: {listed}{', …' if len(names) > MAX_NAMES else ''}"
 
 
-def _invalid_json(body: bytes, error: orjson.JSONDecodeError, names: Sequence[str]) -> RequestError:
+def _invalid_json(body: bytes, error: orjson.JSONDecodeError, names: Sequence[str], key: str) -> RequestError:
     """What to say of broken JSON: where NaN, Infinity or 1e400 is all that is wrong, the place in the inputs."""
     if not body.strip():
-        return InvalidJsonError(f"the body is empty; it must be an object such as {EXAMPLE}")
+        return InvalidJsonError(f"the body is empty; it must be an object such as {EXAMPLE.replace('inputs', key)}")
     if len(body) <= MAX_SECOND_LOOK:
         try:
-            fault = _first_fault(_inputs(json.loads(body)), names)
+            fault = _first_fault(_inputs(json.loads(body), key), names, key)
         except (ValueError, RecursionError, RequestError):
             fault = None
         if fault:

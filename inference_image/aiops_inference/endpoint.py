@@ -2,19 +2,23 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import Final
 from urllib.parse import parse_qs
 
 from starlette.types import Receive, Scope, Send
 
+from aiops_inference import forms
 from aiops_inference.errors import (
     InferenceError,
     InvalidParameterError,
     RequestError,
     RequestTimeoutError,
     TooLargeError,
+    UnavailableError,
     UnsupportedEncodingError,
 )
+from aiops_inference.forms import Form
 from aiops_inference.service import Service
 
 BODY_TIMEOUT: Final = 30.0  # seconds from the end of the headers to the end of the body
@@ -34,8 +38,10 @@ class ClientLeftError(Exception):
 class PredictEndpoint:
     """Reads a bounded body, asks the service, answers JSON; every outcome is counted."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, form_of: Callable[[Scope], Form]) -> None:
+        """Answer in the form that `form_of` finds for a request; it may raise what a request is refused with."""
         self._service = service
+        self._form_of = form_of
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -56,17 +62,26 @@ class PredictEndpoint:
 
         asked = None
         try:
-            explain = wants_explanation(scope["query_string"])
+            form = self._form_of(scope)
             body = await read_body(scope, receive, self._service.settings.max_body_bytes)
-        except RequestError as error:
+        except (RequestError, UnavailableError) as error:
             self._service.refuse(answer, error)
         else:
-            asked = self._service.submit(body, answer, explain=explain)
+            asked = self._service.submit(body, answer, form)
         try:
             return await answered
         finally:
             if asked is not None:
                 asked.left = True
+
+
+def form_of_predict(scope: Scope) -> Form:
+    """The form of `/predict`, with an explanation where the query asks for one.
+
+    Raises:
+        InvalidParameterError: it says neither yes nor no.
+    """
+    return forms.explained if wants_explanation(scope["query_string"]) else forms.plain
 
 
 def wants_explanation(query: bytes) -> bool:

@@ -123,6 +123,12 @@ class InvalidParameterError(RequestError):
     """A query parameter has a value that means nothing."""
 
 
+class UnknownModelError(RequestError):
+    """The path names a model, or a version of it, that is not served here."""
+
+    status = 404
+
+
 class RequestTimeoutError(RequestError):
     """The body did not arrive in time."""
 

@@ -93,3 +93,117 @@ PREDICT: Final[dict[str, Any]] = {
         },
     }
 }
+
+V1_PATH: Final = "/v1/models/{name}:predict"
+V2_PATH: Final = "/v2/models/{name}/infer"
+_NAME: Final[dict[str, Any]] = {
+    "name": "name",
+    "in": "path",
+    "required": True,
+    "schema": {"type": "string"},
+    "description": "The service's name.",
+}
+_REFUSALS: Final[dict[str, Any]] = {
+    status: {"description": meaning, **_ERROR}
+    for status, meaning in {
+        "400": "Not such a document, with the place of the fault.",
+        "404": "Another name than that of the model that is served.",
+        "408": "The body did not arrive in time.",
+        "413": "Too many bytes or rows.",
+        "415": "The body is compressed.",
+        "422": "The model cannot take these values.",
+        "503": "No model is loaded, the model failed, or too many rows wait already.",
+    }.items()
+}
+
+
+def _operation(summary: str, name: str, tag: str, request: dict[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "post": {
+            "summary": summary,
+            "operationId": name,
+            "tags": [tag],
+            "parameters": [_NAME],
+            "requestBody": {"required": True, "content": {"application/json": request}},
+            "responses": {
+                "200": {"description": "One prediction a row.", "content": {"application/json": answer}},
+                **_REFUSALS,
+            },
+        }
+    }
+
+
+_ROWS: Final[dict[str, Any]] = {
+    "type": "array",
+    "minItems": 1,
+    "items": {"type": "array", "items": {"type": "number"}},
+}
+_TENSOR: Final[dict[str, Any]] = {
+    "type": "object",
+    "required": ["name", "shape", "datatype", "data"],
+    "properties": {
+        "name": {"type": "string"},
+        "shape": {"type": "array", "items": {"type": "integer"}},
+        "datatype": {"type": "string"},
+        "parameters": {"type": "object"},
+        "data": {"type": "array", "items": {}},
+    },
+}
+
+V1_PREDICT: Final = _operation(
+    "Predict rows, in the form of TensorFlow Serving",
+    "v1_predict",
+    "V1",
+    {
+        "schema": {"type": "object", "required": ["instances"], "properties": {"instances": _ROWS}},
+        "example": {"instances": [[5.1, 3.5, 1.4, 0.2]]},
+    },
+    {
+        "schema": {
+            "type": "object",
+            "required": ["predictions"],
+            "properties": {"predictions": {"type": "array", "items": {}}},
+        },
+        "example": {"predictions": [0]},
+    },
+)
+V2_INFER: Final = _operation(
+    "Predict tensors, in the form of the Open Inference Protocol",
+    "v2_infer",
+    "V2",
+    {
+        "schema": {
+            "type": "object",
+            "required": ["inputs"],
+            "properties": {
+                "id": {"type": "string"},
+                "inputs": {"type": "array", "minItems": 1, "items": _TENSOR},
+                "outputs": {
+                    "type": "array",
+                    "items": {
+                        "type": "object",
+                        "required": ["name"],
+                        "properties": {"name": {"type": "string", "enum": ["predict", "predict_proba"]}},
+                    },
+                },
+            },
+        },
+        "example": {
+            "id": "42",
+            "inputs": [{"name": "inputs", "shape": [1, 4], "datatype": "FP64", "data": [5.1, 3.5, 1.4, 0.2]}],
+            "outputs": [{"name": "predict"}, {"name": "predict_proba"}],
+        },
+    },
+    {
+        "schema": {
+            "type": "object",
+            "required": ["model_name", "outputs"],
+            "properties": {
+                "model_name": {"type": "string"},
+                "model_version": {"type": "string"},
+                "id": {"type": "string"},
+                "outputs": {"type": "array", "items": _TENSOR},
+            },
+        }
+    },
+)

@@ -26,6 +26,7 @@ class Predictor:
 
     def __init__(self, model: Any) -> None:  # noqa: ANN401 - whatever was pickled; only predict() is asked of it
         self._predict = model.predict
+        self._predict_proba = getattr(model, "predict_proba", None)
         width = getattr(model, "n_features_in_", None)
         self.width: int | None = None if width is None else int(width)
         classes = getattr(model, "classes_", None)
@@ -36,6 +37,11 @@ class Predictor:
         if isinstance(classes, np.ndarray) and classes.ndim == 1:
             self.labels = tuple(classes.tolist())
 
+    @property
+    def has_probabilities(self) -> bool:
+        """Whether `probabilities` can answer."""
+        return self._predict_proba is not None
+
     def predict(self, rows: Rows) -> list[Any]:
         """One prediction a row: an int, a string, a float, or a list of these for several outputs.
 
@@ -43,8 +49,23 @@ class Predictor:
             InputsRefusedError: the model says that it cannot take these values.
             PredictionFailedError: anything else that the model does instead of answering.
         """
+        return self._asked(self._predict, rows)
+
+    def probabilities(self, rows: Rows) -> list[Any]:
+        """One list a row, with a probability for each class, in the order of the classes.
+
+        Raises:
+            InputsRefusedError: the model has no probabilities, or cannot take these values.
+            PredictionFailedError: anything else that the model does instead of answering.
+        """
+        if self._predict_proba is None:
+            message = "the model has no probabilities; ask for predict alone"
+            raise InputsRefusedError(message, "outputs")
+        return self._asked(self._predict_proba, rows)
+
+    def _asked(self, method: Callable[[Rows], Any], rows: Rows) -> list[Any]:
         try:
-            predictions = np.asarray(self._predict(rows))
+            predictions = np.asarray(method(rows))
         except (ValueError, ArithmeticError) as error:
             message = f"the model refuses these inputs: {describe(error)}"
             raise InputsRefusedError(message, "inputs") from error
@@ -65,13 +86,13 @@ class Asked:
     Attributes:
         rows: shape (n, F).
         answer: called once with the status and the body of the answer.
-        explain: whether it asked for an explanation.
+        document: makes the answer of what was predicted.
         left: nobody waits for the answer any more.
     """
 
     rows: Rows
     answer: Callable[[int, bytes], None]
-    explain: bool = False
+    document: Any = None  # a forms.Document, which this module need not know
     left: bool = False
 
 

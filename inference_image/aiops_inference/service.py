@@ -9,9 +9,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 from aiops_drift import Expectations
-from aiops_inference import artifacts
+from aiops_inference import artifacts, forms
 from aiops_inference.artifacts import Artifacts
-from aiops_inference.codec import decode, encode, encode_error
+from aiops_inference.codec import encode, encode_error
 from aiops_inference.errors import (
     ArtifactError,
     InferenceError,
@@ -22,6 +22,7 @@ from aiops_inference.errors import (
     describe,
 )
 from aiops_inference.expectations import Validator
+from aiops_inference.forms import Answered, Form
 from aiops_inference.monitor import SCORE_DIGITS, Judgement, Monitor, Rows
 from aiops_inference.notify import Notifier
 from aiops_inference.predictor import Asked, Batcher
@@ -201,21 +202,29 @@ class Service:
         model = self._ready()
         return model.monitor.report(model.validator.expectations, time.time(), after).to_dict()
 
-    def submit(self, body: bytes, answer: Callable[[int, bytes], None], *, explain: bool = False) -> Asked | None:
-        """Have a body of /predict answered, now or in this tick; `answer` is called once, with status and content.
+    def submit(self, body: bytes, answer: Callable[[int, bytes], None], form: Form = forms.plain) -> Asked | None:
+        """Have a body answered, now or in this tick; `answer` is called once, with status and content.
 
         Returns:
             What waits, to be told when nobody does any more; None where the answer was given at once.
         """
         try:
             model = self._ready()
-            rows = decode(body, model.monitor.features, self.settings.max_rows)
-            asked = Asked(rows, answer, explain)
+            rows, document = form(body, model.monitor, self.settings.max_rows)
+            asked = Asked(rows, answer, document)
             model.batcher.submit(asked)
         except (RequestError, UnavailableError) as error:
             self.refuse(answer, error)
             return None
         return asked
+
+    def model(self) -> Model:
+        """What is served.
+
+        Raises:
+            NotReadyError: nothing is.
+        """
+        return self._ready()
 
     def refuse(self, answer: Callable[[int, bytes], None], error: RequestError | UnavailableError) -> None:
         """Answer with an error; those that are the server's fault are logged."""
@@ -234,38 +243,35 @@ class Service:
         model.validator.offer(rows)
         self.metrics.rows.inc(len(predictions))
         self.metrics.drift_score.set(round(judgements[-1].score, SCORE_DIGITS))
-        answers, start = [], 0
+        answers: list[tuple[Asked, int, bytes]] = []
+        start = 0
         with self.log.together():
             for asked, judgement in zip(batch, judgements, strict=True):
                 said = predictions[start : start + asked.rows.shape[0]]
                 start += len(said)
-                answers.append(encode(self._answer(monitor, asked, said, judgement)))
-        for asked, content in zip(batch, answers, strict=True):
-            asked.answer(200, content)
+                self._tell(monitor, asked.rows, said, judgement)
+                answered = Answered(asked.rows, said, judgement, monitor, model.artifacts.predictor)
+                try:
+                    answers.append((asked, 200, encode(asked.document(answered))))
+                except (RequestError, UnavailableError) as error:  # of what was asked for beside the predictions
+                    answers.append((asked, error.status, encode_error(error)))
+        for asked, status, content in answers:
+            asked.answer(status, content)
 
-    def _answer(self, monitor: Monitor, asked: Asked, predictions: list[Any], judgement: Judgement) -> dict[str, Any]:
-        """The document of /predict."""
-        score = round(judgement.score, SCORE_DIGITS)
+    def _tell(self, monitor: Monitor, rows: Rows, predictions: list[Any], judgement: Judgement) -> None:
+        """The log line of one request, and where it has drifted, whoever wants to know."""
         if self._log_sampler():
-            sample = max(1, min(SAMPLE_ROWS, SAMPLE_VALUES // asked.rows.shape[1]))
+            sample = max(1, min(SAMPLE_ROWS, SAMPLE_VALUES // rows.shape[1]))
             self.log.info(
                 "prediction",
-                inputs_sample=asked.rows[:sample].tolist(),
+                inputs_sample=rows[:sample].tolist(),
                 predictions_sample=predictions[:sample],
                 drift_detected=judgement.drifted,
-                drift_score=score,
+                drift_score=round(judgement.score, SCORE_DIGITS),
             )
         if judgement.drifted:
             feature, worst, threshold = monitor.worst(judgement)
             self._tell_drift("z_score", score=worst, feature=feature, threshold=threshold, rows=len(predictions))
-        answer: dict[str, Any] = {
-            "predictions": predictions,
-            "drift_detected": judgement.drifted,
-            "drift_score": score,
-        }
-        if asked.explain:
-            answer["explanation"] = monitor.explain(asked.rows, judgement)
-        return answer
 
     def _ready(self) -> Model:
         if self._model is None:

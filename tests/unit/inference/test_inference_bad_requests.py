@@ -5,7 +5,7 @@ import pytest
 from sklearn.linear_model import LinearRegression
 
 from aiops_inference import endpoint
-from aiops_inference.endpoint import ClientLeftError, PredictEndpoint, read_body
+from aiops_inference.endpoint import ClientLeftError, PredictEndpoint, form_of_predict, read_body
 from aiops_inference.errors import RequestTimeoutError, TooLargeError
 
 GOOD = {"inputs": [[5.1, 3.5, 1.4, 0.2]]}
@@ -183,7 +183,7 @@ def test_an_answer_that_nobody_can_get_is_counted_as_such(serving, directory, er
 
     async def scenario():
         async with serving(directory.write()) as pod:
-            await PredictEndpoint(pod.service)({"headers": [], "query_string": b""}, receive, send)
+            await PredictEndpoint(pod.service, form_of_predict)({"headers": [], "query_string": b""}, receive, send)
             return pod.service.metrics.registry.get_sample_value("inference_requests_total", {"code": "499"})
 
     assert 1 == asyncio.run(scenario())

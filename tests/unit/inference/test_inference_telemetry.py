@@ -159,23 +159,29 @@ def test_two_servers_in_one_process_do_not_share_metrics():
     assert b'inference_requests_total{code="200"} 0.0' in second.exposition()
 
 
-def test_openapi_describes_predict(serving, directory):
-    """The documentation has an example that works."""
+def test_openapi_describes_predictions(serving, directory):
+    """The documentation has an example of each form that works."""
 
     async def scenario():
-        async with serving(directory.write()) as pod:
+        async with serving(directory.write(), service_name="iris") as pod:
             document = (await pod.client.get("/openapi.json")).json()
-            example = document["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]["example"]
+            posts = {path: entry["post"]["requestBody"] for path, entry in document["paths"].items() if "post" in entry}
+            answers = [
+                (
+                    await pod.client.post(path.format(name="iris"), json=body["content"]["application/json"]["example"])
+                ).json()
+                for path, body in posts.items()
+            ]
             return (
                 document["paths"].keys(),
-                await pod.predict(example),
+                answers,
                 (await pod.client.get("/")).json(),
                 await pod.client.get("/docs"),
             )
 
-    paths, answer, index, docs = asyncio.run(scenario())
-    assert {"/", "/health", "/livez", "/metrics", "/drift", "/predict"} == set(paths)
-    assert [0, 2] == answer.json()["predictions"]
+    paths, (predict, v1, v2), index, docs = asyncio.run(scenario())
+    assert {"/", "/health", "/livez", "/metrics", "/drift", "/predict"} < set(paths)
+    assert ([0, 2], [0], [0]) == (predict["predictions"], v1["predictions"], v2["outputs"][0]["data"])
     assert ("ok", "/drift") == (index["status"], index["links"]["drift"])
     assert 200 == docs.status_code
 

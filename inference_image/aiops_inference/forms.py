@@ -1,0 +1,238 @@
+"""Forms of a prediction: how a body becomes rows, and what was predicted a document.
+
+Three of them: the service's own `/predict`, V1 (TensorFlow Serving's REST API, as KServe has it) and V2 (the Open Inference
+Protocol). Between the two ends all go the same way.
+"""
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from aiops_inference import codec
+from aiops_inference.codec import Rows
+from aiops_inference.errors import InvalidInputsError, TooLargeError
+from aiops_inference.monitor import SCORE_DIGITS, Judgement, Monitor
+from aiops_inference.predictor import Predictor
+
+PREDICT: Final = "predict"
+PREDICT_PROBA: Final = "predict_proba"
+TENSOR: Final = "inputs"  # what the one tensor of all features is called in the model's metadata; any name is taken
+MAX_AXES: Final = 2
+MAX_SHOWN: Final = 40
+_WHOLE: Final = frozenset({int})
+_NUMBERS: Final = frozenset({int, float})
+_DATATYPES: Final = {
+    "BOOL": frozenset({bool}),
+    **{f"{sign}INT{bits}": _WHOLE for sign in ("", "U") for bits in (8, 16, 32, 64)},
+    **{f"FP{bits}": _NUMBERS for bits in (16, 32, 64)},
+}
+
+
+@dataclass(frozen=True)
+class Answered:
+    """What is known of one request when its rows have been predicted.
+
+    Attributes:
+        rows: shape (n, F).
+        predictions: one a row.
+        judgement: the seed's rule on the rows.
+        monitor: that judged.
+        predictor: that predicted.
+    """
+
+    rows: Rows
+    predictions: list[Any]
+    judgement: Judgement
+    monitor: Monitor
+    predictor: Predictor
+
+
+Document = Callable[[Answered], dict[str, Any]]
+Form = Callable[[bytes, Monitor, int], tuple[Rows, Document]]
+
+
+def plain(body: bytes, monitor: Monitor, max_rows: int) -> tuple[Rows, Document]:
+    """`/predict`."""
+    return codec.decode(body, monitor.features, max_rows), _plain_document
+
+
+def explained(body: bytes, monitor: Monitor, max_rows: int) -> tuple[Rows, Document]:
+    """`/predict?explain=true`."""
+    return codec.decode(body, monitor.features, max_rows), _explained_document
+
+
+def v1(body: bytes, monitor: Monitor, max_rows: int) -> tuple[Rows, Document]:
+    """`/v1/models/{name}:predict`: instances in, predictions out."""
+    return codec.decode(body, monitor.features, max_rows, "instances"), _v1_document
+
+
+def v2(model: str, version: str) -> Form:
+    """`/v2/models/{name}/infer`: tensors in, tensors out."""
+
+    def form(body: bytes, monitor: Monitor, max_rows: int) -> tuple[Rows, Document]:
+        document = codec.parse(body)
+        inputs = _list(document, "inputs")
+        wanted = _wanted(document.get("outputs"))
+        identity = document.get("id")
+        if identity is not None and not isinstance(identity, str):
+            message = "id is not a string"
+            raise InvalidInputsError(message, "id")
+        rows = _stacked([_tensor(entry, f"inputs[{i}]", max_rows) for i, entry in enumerate(inputs)], monitor.features)
+
+        def answer(answered: Answered) -> dict[str, Any]:
+            outputs = [_output(name, answered) for name in wanted]
+            known = {"model_name": model, "model_version": version, "outputs": outputs}
+            return known if identity is None else {**known, "id": identity}
+
+        return rows, answer
+
+    return form
+
+
+def datatype_of(values: Sequence[Any]) -> str:
+    """The protocol's name for what such values are."""
+    kinds = set(map(type, values))
+    if kinds <= {bool}:
+        return "BOOL"
+    if kinds <= {int}:
+        return "INT64"
+    return "FP64" if kinds <= {int, float} else "BYTES"
+
+
+def _plain_document(answered: Answered) -> dict[str, Any]:
+    return {
+        "predictions": answered.predictions,
+        "drift_detected": answered.judgement.drifted,
+        "drift_score": round(answered.judgement.score, SCORE_DIGITS),
+    }
+
+
+def _explained_document(answered: Answered) -> dict[str, Any]:
+    explanation = answered.monitor.explain(answered.rows, answered.judgement)
+    return {**_plain_document(answered), "explanation": explanation}
+
+
+def _v1_document(answered: Answered) -> dict[str, Any]:
+    return {"predictions": answered.predictions}
+
+
+def _list(document: dict[str, Any], name: str) -> list[Any]:
+    value = document.get(name)
+    if not isinstance(value, list) or not value:
+        message = f"{name} is not a list of at least one tensor"
+        raise InvalidInputsError(message, name)
+    return value
+
+
+def _wanted(outputs: object) -> list[str]:
+    if outputs is None or outputs == []:
+        return [PREDICT]
+    if not isinstance(outputs, list):
+        message = "outputs is not a list"
+        raise InvalidInputsError(message, "outputs")
+    wanted = []
+    for i, output in enumerate(outputs):
+        place = f"outputs[{i}]"
+        name = output.get("name") if isinstance(output, dict) else None
+        if name not in (PREDICT, PREDICT_PROBA) or name in wanted:
+            message = f"{place} must have the name {PREDICT} or {PREDICT_PROBA}, each once"
+            raise InvalidInputsError(message, place)
+        parameters = output.get("parameters")
+        if isinstance(parameters, dict) and parameters.get("binary_data"):
+            raise _binary(place)
+        wanted.append(name)
+    return wanted
+
+
+@dataclass(frozen=True)
+class _Tensor:
+    name: str
+    values: Rows
+    place: str
+
+
+def _tensor(entry: object, place: str, max_rows: int) -> _Tensor:
+    if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
+        message = f"{place} is not a tensor with name, shape, datatype and data"
+        raise InvalidInputsError(message, place)
+    parameters = entry.get("parameters")
+    if isinstance(parameters, dict) and "binary_data_size" in parameters:
+        raise _binary(place)
+    shape = entry.get("shape")
+    if (
+        not isinstance(shape, list)
+        or not 1 <= len(shape) <= MAX_AXES
+        or not all(type(n) is int and n > 0 for n in shape)
+    ):
+        message = f"{place}.shape must be [rows, features] or [rows], of positive whole numbers"
+        raise InvalidInputsError(message, f"{place}.shape")
+    if shape[0] > max_rows:
+        message = f"{place} has {shape[0]} rows; one request may have {max_rows}"
+        raise TooLargeError(message, place)
+    datatype = entry.get("datatype")
+    allowed = _DATATYPES.get(datatype) if isinstance(datatype, str) else None
+    if allowed is None:
+        message = f"{place}.datatype must be one of {', '.join(_DATATYPES)}; the model takes numbers"
+        raise InvalidInputsError(message, f"{place}.datatype")
+    data = _flat(entry.get("data"), f"{place}.data")
+    if len(data) != math.prod(shape):
+        message = f"{place}.data has {len(data)} values; the shape {shape} takes {math.prod(shape)}"
+        raise InvalidInputsError(message, f"{place}.data")
+    if not set(map(type, data)) <= allowed:
+        wrong = next(i for i, value in enumerate(data) if type(value) not in allowed)
+        message = f"{place}.data[{wrong}] is not {datatype}"
+        raise InvalidInputsError(message, f"{place}.data[{wrong}]")
+    try:
+        values = np.array(data, dtype=np.float64).reshape(shape)
+    except OverflowError:  # a whole number of 400 digits
+        values = np.full(shape, np.inf)
+    if not np.isfinite(values).all():
+        wrong = int(np.flatnonzero(~np.isfinite(values))[0])
+        message = f"{place}.data[{wrong}] is not a finite number"
+        raise InvalidInputsError(message, f"{place}.data[{wrong}]")
+    return _Tensor(entry["name"], values, place)
+
+
+def _flat(data: object, place: str) -> list[Any]:
+    if not isinstance(data, list):
+        message = f"{place} is not a list of values"
+        raise InvalidInputsError(message, place)
+    if any(isinstance(value, list) for value in data):
+        if not all(isinstance(value, list) for value in data):
+            message = f"{place} mixes values and lists"
+            raise InvalidInputsError(message, place)
+        return list(itertools.chain.from_iterable(data))
+    return data
+
+
+def _stacked(tensors: list[_Tensor], features: Sequence[str]) -> Rows:
+    """One tensor with all features, or one for each by its name."""
+    if len(tensors) == 1 and tensors[0].values.ndim == MAX_AXES and tensors[0].values.shape[1] == len(features):
+        return tensors[0].values
+    by_name = {tensor.name: tensor for tensor in tensors}
+    if len(by_name) == len(tensors) and set(by_name) == set(features):
+        columns = [by_name[name].values for name in features]
+        rows = columns[0].shape[0]
+        if all(column.shape in {(rows,), (rows, 1)} for column in columns):
+            return np.column_stack([column.reshape(rows) for column in columns])
+    listed = ", ".join(features)[: MAX_SHOWN * 10]
+    message = f"inputs must be one tensor of the shape [rows, {len(features)}], or one of the shape [rows] for each of {listed}"
+    raise InvalidInputsError(message, "inputs")
+
+
+def _output(name: str, answered: Answered) -> dict[str, Any]:
+    values = answered.predictions if name == PREDICT else answered.predictor.probabilities(answered.rows)
+    shape = [len(values)]
+    while values and isinstance(values[0], list):
+        shape.append(len(values[0]))
+        values = list(itertools.chain.from_iterable(values))
+    return {"name": name, "shape": shape, "datatype": datatype_of(values), "data": values}
+
+
+def _binary(place: str) -> InvalidInputsError:
+    message = f"{place} asks for binary tensor data; send and ask for JSON (binary_data=False in Triton's client)"
+    return InvalidInputsError(message, place)
