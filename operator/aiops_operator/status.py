@@ -20,10 +20,11 @@ from aiops_drift import Expectations, Verdict
 from aiops_operator import names
 from aiops_operator.api import Drift, InferenceService
 
-# A shown score moves only by this part of itself or of its threshold, or when it crosses the threshold: the largest of many
-# statistics is never still, and each move is a write.
+# The largest of many statistics is never still, and each move that is shown is a write. So a shown score moves when it crosses
+# its threshold, beyond it by a part of itself, and below it by a part of the threshold that noise seldom makes up.
 SCORE_STEP: Final = 0.2
-NEAR: Final = 0.5  # part of the threshold from which a score is no longer far from it
+STEP_AT_REST: Final = 0.5
+NEAR: Final = 0.8  # part of the threshold from which a score is no longer far from it
 MAX_DECIMALS: Final = 9  # of a shown score, whose threshold may be as small as it likes
 MAX_FEATURES: Final = 16
 MAX_MESSAGE: Final = 1024
@@ -459,7 +460,7 @@ def _decimals(score: float, threshold: float) -> int:
 
 def _step(score: float, threshold: float) -> float:
     """By how much a shown score moves at least, which is more than its rounding."""
-    return SCORE_STEP * max(score, threshold)
+    return SCORE_STEP * score if score > threshold else STEP_AT_REST * threshold
 
 
 def number(value: float) -> str:

@@ -108,8 +108,8 @@ def receiver():
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_POST(self):
-            """Keep the JSON."""
-            posted.append(json.loads(self.rfile.read(int(self.headers["content-length"]))))
+            """Keep the event's data."""
+            posted.append(json.loads(self.rfile.read(int(self.headers["content-length"])))["data"])
             self.send_response(204)
             self.end_headers()
 

@@ -241,13 +241,14 @@ def test_traffic_at_rest_writes_nothing(api, start, pods):
         api.wait("Ready", "True", "RolledOut")
         send(pods, 160)
         api.wait("DriftDetected", "False", "WithinThresholds")
-        until(lambda: api.status()["drift"]["samples"], lambda seen: seen == 256)
-        before = api.versions("InferenceService")
-        for _ in range(5):
-            send(pods, 160)  # the same rows again: 16 of them are no fair sample, and would move the score by two steps
+        for first in (True, False, False, False, False, False):
+            send(pods, 160)  # the same rows again: 16 of them are no fair sample, and would move the score
             polls = operator.metric("aiops_operator_drift_poll_seconds_count")
             until(
                 lambda: operator.metric("aiops_operator_drift_poll_seconds_count"),
                 lambda seen, past=polls: seen >= past + 2,
             )
+            if first:  # the longest window has 384 rows, and is full now
+                until(lambda: api.status()["drift"]["samples"], lambda seen: seen == 256)
+                before = api.versions("InferenceService")
         assert api.versions("InferenceService") == before

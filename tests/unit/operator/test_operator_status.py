@@ -418,7 +418,7 @@ def test_the_model_is_the_one_that_most_pods_have_loaded(make, now):
 
 def test_features_near_their_threshold_are_listed(make, now):
     """The far ones are noise; each is compared with its own threshold."""
-    features = (FeatureScore("b", 2.4, 5.0), FeatureScore("a", 2.6, 5.0), FeatureScore("c", 0.8, 1.0))
+    features = (FeatureScore("b", 2.4, 5.0), FeatureScore("a", 4.6, 5.0), FeatureScore("c", 0.8, 1.0))
     verdict = Verdict(
         drifting=False,
         reason="WithinThresholds",
@@ -430,7 +430,7 @@ def test_features_near_their_threshold_are_listed(make, now):
     )
     document = status.build(make({"replicas": 2}), seen(finding=said(verdict=verdict)), now)
     assert document["drift"]["features"] == [
-        {"name": "a", "score": "2.6", "threshold": "5"},
+        {"name": "a", "score": "4.6", "threshold": "5"},
         {"name": "c", "score": "0.8", "threshold": "1"},
     ]
 
@@ -506,19 +506,20 @@ SCALES = st.one_of(
 
 @given(st.none() | SCORES.map("{:.1f}".format), SCORES, st.floats(1, 15))
 def test_a_shown_score_is_never_far_from_the_score(shown, score, threshold):
-    """By less than a fifth of the larger, and always on the right side of the threshold."""
+    """By about a fifth beyond the threshold, by half of it below, and always on the right side of it."""
     shown_now = status.damped(shown, score, threshold)
-    assert abs(float(shown_now) - score) < 0.2 * max(score, float(shown or 0), threshold) + 0.05 + 1e-9
+    step = 0.2 * score if score > threshold else 0.5 * threshold
+    assert abs(float(shown_now) - score) < 1.25 * step + 0.05 + 1e-9
     assert (float(shown_now) > threshold) == (score > threshold) or abs(score - threshold) <= 0.05
 
 
 @given(SCALES, st.floats(0, 1))
 def test_a_shown_score_is_as_fine_as_its_threshold(scale, before):
-    """Off by a fifth of the larger of score, score before and threshold at most, whatever was shown before."""
+    """Off by half of the larger of score, score before and threshold at most, whatever was shown before."""
     score, threshold = scale
     past = before * threshold
     shown = status.damped(status.damped(None, past, threshold), score, threshold)
-    assert abs(float(shown) - score) <= 0.25 * max(score, past, threshold) + 1e-9
+    assert abs(float(shown) - score) <= 0.55 * max(score, past, threshold) + 1e-9
 
 
 @given(SCALES, st.floats(-0.04, 0.04))
