@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aiops_drift import Profile, ProfileError
+from aiops_inference import libraries
 from aiops_inference.codec import LARGEST
 from aiops_inference.errors import (
     ArtifactError,
@@ -151,6 +152,7 @@ def unpickle(content: bytes, name: str, differences: list[str]) -> tuple[Any, li
     Raises:
         ModelUnloadableError: with the exception's text; LibraryVersionMismatchError where the versions differ as well.
     """
+    libraries.prepare(content)
     import joblib  # noqa: PLC0415 - takes a second with what it brings along; the socket is open before
 
     with warnings.catch_warnings(record=True) as caught:
