@@ -100,6 +100,7 @@ def load(settings: Settings) -> Artifacts:
         _check_golden(predictor, manifest, differences)
     else:
         _probe(predictor, rows[:PROBE_ROWS])
+    predictor.hasten(rows)
     return Artifacts(
         predictor=predictor,
         digest=f"sha256:{digest}",
