@@ -136,9 +136,7 @@ def doubled_variance(rows: Array) -> Array:
     return moved
 
 
-def delays(
-    change: Callable[[Array], Array], baseline_rows: int, count: int, **mix: bool
-) -> tuple[Measured, int, int]:
+def delays(change: Callable[[Array], Array], baseline_rows: int, count: int, **mix: bool) -> tuple[Measured, int, int]:
     """Mean rows from the change to the alarm, streams that were alarmed before it, and those that never were."""
     found, early, never = [], 0, 0
     for profile, _, drawn in streams("gaussian", 4, baseline_rows, count, CHANGE + 3000):

@@ -1,6 +1,8 @@
 """A pod's side: rows in, blocks and cumulative counts out."""
 
 from collections import deque
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 
@@ -11,6 +13,24 @@ from aiops_drift.stored import Stored
 from aiops_drift.wire import Baseline, Expectations, Report, kept_blocks
 
 
+class _Closed(NamedTuple):
+    """Blocks that were closed together, as the arrays that they were counted in: most are never asked for one by one."""
+
+    number: int
+    closed: float
+    sums: Sums
+
+    @property
+    def end(self) -> int:
+        """The number after the last one."""
+        return self.number + self.sums.z.shape[0]
+
+    def blocks(self, first: int) -> Iterator[Block]:
+        """Those from a number on."""
+        for i in range(max(0, first - self.number), self.sums.z.shape[0]):
+            yield Block(self.number + i, self.closed, self.sums.counts(BLOCK_ROWS, i))
+
+
 class Recorder:
     """The drift counts of one incarnation: the only state there is in a pod, and not thread-safe on purpose."""
 
@@ -19,7 +39,9 @@ class Recorder:
         self.incarnation = incarnation
         columns = len(profile.columns)
         self._total: Sums = sums(profile, np.zeros((1, 0, columns)))
-        self._blocks: deque[Block] = deque(maxlen=kept_blocks(columns))
+        self._most = kept_blocks(columns)
+        self._kept: deque[_Closed] = deque()
+        self._first = 0  # the first block of this incarnation that may be kept
         self._baseline = Baseline.of(profile)
         self._closed = 0
         # Rows wait here, unlooked at, until a block is full: one numpy pass a block costs a sixteenth of one a row.
@@ -38,10 +60,12 @@ class Recorder:
             message = "it was counted against another baseline"
             raise WireError(message)
         recorder._total = Sums.of(stored.report.counts)
-        recorder._blocks.extend(stored.report.blocks)
+        recorder._kept.extend(
+            _Closed(block.number, block.closed, Sums.of(block.counts)) for block in stored.report.blocks
+        )
         recorder._closed = stored.closed
-        recorder._open = [stored.waiting] if stored.waiting.size else []
         recorder._open_rows = len(stored.waiting)
+        recorder._open[: recorder._open_rows] = stored.waiting
         return recorder
 
     @property
@@ -85,8 +109,10 @@ class Recorder:
 
     def _close(self, values: Rows, now: float) -> None:
         found = sums(self.profile, values)
-        self._blocks.extend(Block(self._closed + i, now, found.counts(BLOCK_ROWS, i)) for i in range(values.shape[0]))
+        self._kept.append(_Closed(self._closed, now, found))
         self._closed += values.shape[0]
+        while self._kept[0].end <= self._closed - self._most:
+            self._kept.popleft()
         self._total = found.total(self._total)
 
     def report(self, model: str, expectations: Expectations, after: int, now: float) -> Report:
@@ -99,17 +125,19 @@ class Recorder:
             rows=self.rows,
             now=now,
             counts=self._total.counts(self._closed * BLOCK_ROWS),
-            blocks=tuple(block for block in self._blocks if block.number > after),
+            blocks=self._blocks(after),
             expectations=expectations,
         )
 
+    def _blocks(self, after: int) -> tuple[Block, ...]:
+        first = max(after + 1, self._first, self._closed - self._most)
+        return tuple(block for closed in self._kept if closed.end > first for block in closed.blocks(first))
+
     def stored(self, model: str, now: float) -> Stored:
         """All of it as it is at `now`, for a recorder that goes on later."""
-        columns = len(self.profile.columns)
-        waiting = np.concatenate(self._open) if self._open else np.empty((0, columns))
-        return Stored(self.report(model, Expectations(), -1, now), waiting)
+        return Stored(self.report(model, Expectations(), -1, now), self._open[: self._open_rows].copy())
 
     def begin_anew(self, incarnation: str, after: int) -> None:
         """Go on under another identity with the blocks that have numbers above `after`; the others stay with the old one."""
         self.incarnation = incarnation
-        self._blocks = deque((block for block in self._blocks if block.number > after), maxlen=self._blocks.maxlen)
+        self._first = after + 1
