@@ -86,13 +86,14 @@ class Service:
         try:
             yield
         finally:
+            # Nothing is counted any more: what must outlive the process is written here, before what may take seconds.
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             if self._model:
-                await self._model.validator.stop()
+                await self._model.validator.stop()  # 2 s at most
             if self._notifier:
-                await self._notifier.stop()
+                await self._notifier.stop()  # 6 s at most
             self.log.info("stopped")
 
     def drain(self) -> None:
