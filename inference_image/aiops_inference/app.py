@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
 from aiops_inference import protocols
+from aiops_inference.caller import REQUEST_ID, caller_of
 from aiops_inference.codec import encode, encode_error
 from aiops_inference.endpoint import PredictEndpoint, form_of_predict
 from aiops_inference.errors import InvalidParameterError, NotReadyError, describe
@@ -96,9 +97,12 @@ def _add_error_handlers(app: FastAPI, service: Service) -> None:
         return response
 
     @app.exception_handler(Exception)
-    async def unexpected(_: Request, error: Exception) -> Response:
-        service.log.failure("internal error", message=describe(error))
-        return _json({"error": "internal error; the pod's log says more", "reason": "InternalError"}, 500)
+    async def unexpected(request: Request, error: Exception) -> Response:
+        caller = caller_of(request.scope["headers"])
+        service.log.failure("internal error", message=describe(error), **caller.fields)
+        response = _json({"error": "internal error; the pod's log says more", "reason": "InternalError"}, 500)
+        response.headers[REQUEST_ID.decode()] = caller.request_id.decode()
+        return response
 
 
 def _document_predict(app: FastAPI) -> None:

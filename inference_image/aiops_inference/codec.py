@@ -6,6 +6,9 @@ values, to name the first one that is wrong.
 
 import itertools
 import json
+import math
+import re
+import reprlib
 import sys
 from collections.abc import Sequence
 from typing import Any, Final
@@ -24,12 +27,17 @@ MAX_SECOND_LOOK: Final = 64 << 10  # bytes of broken JSON that are read again, t
 MAX_NAMES: Final = 20  # feature names listed in an error
 MAX_SHOWN: Final = 40  # characters of a wrong value shown in an error
 _NUMBERS: Final = frozenset({float, int})
+MAX_DEPTH: Final = 100  # of lists and objects in each other, where JSON has to be made the slow way
+_SURROGATES: Final = re.compile("[\ud800-\udfff]")
 _ORJSON_OPTIONS: Final = orjson.OPT_SERIALIZE_NUMPY
 
 
 def encode(document: object) -> bytes:
-    """JSON of plain values and numpy scalars; what JSON has no form for becomes its text."""
-    return orjson.dumps(document, default=str, option=_ORJSON_OPTIONS)
+    """JSON of plain values and numpy scalars; what JSON has no form for becomes its text, and a lone surrogate U+FFFD."""
+    try:
+        return orjson.dumps(document, default=str, option=_ORJSON_OPTIONS)
+    except TypeError:  # a lone surrogate, a whole number of more than 64 bits, a key that is no string, a circle
+        return json.dumps(_plain(document), ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def encode_error(error: InferenceError) -> bytes:
@@ -173,3 +181,28 @@ def _invalid_json(body: bytes, error: orjson.JSONDecodeError, names: Sequence[st
         if fault:
             return fault
     return InvalidJsonError(f"the body is not JSON: {error}")
+
+
+def _plain(value: object, depth: int = 0) -> object:
+    """What `json` writes without an error, and a reader takes."""
+    plain: object = value
+    if isinstance(value, str):
+        plain = _SURROGATES.sub("\ufffd", value)
+    elif isinstance(value, float):
+        plain = value if math.isfinite(value) else None
+    elif value is None or isinstance(value, int):  # a bool too
+        pass
+    elif depth < MAX_DEPTH and isinstance(value, dict):
+        plain = {_text(key): _plain(entry, depth + 1) for key, entry in value.items()}
+    elif depth < MAX_DEPTH and isinstance(value, list | tuple):
+        plain = [_plain(entry, depth + 1) for entry in value]
+    elif isinstance(value, np.generic | np.ndarray):
+        plain = _plain(value.tolist(), depth + 1)
+    else:
+        plain = _text(value)
+    return plain
+
+
+def _text(value: object) -> str:
+    text = reprlib.repr(value) if isinstance(value, dict | list | tuple) else str(value)
+    return _SURROGATES.sub("\ufffd", text)

@@ -9,6 +9,7 @@ from urllib.parse import parse_qs
 from starlette.types import Receive, Scope, Send
 
 from aiops_inference import forms
+from aiops_inference.caller import REQUEST_ID, Caller, caller_of
 from aiops_inference.errors import (
     InferenceError,
     InvalidParameterError,
@@ -46,14 +47,15 @@ class PredictEndpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         started = time.perf_counter()
+        caller = caller_of(scope["headers"])
         try:
-            status, content = await self._answer(scope, receive)
-            await send_json(send, status, content, close=self._service.draining)
+            status, content = await self._answer(scope, receive, caller)
+            await send_json(send, status, content, caller.request_id, close=self._service.draining)
         except (ClientLeftError, RuntimeError, OSError):  # the last two: a transport closed while the model predicted
             status = CLIENT_LEFT
         self._service.metrics.answers.count(status, time.perf_counter() - started)
 
-    async def _answer(self, scope: Scope, receive: Receive) -> tuple[int, bytes]:
+    async def _answer(self, scope: Scope, receive: Receive, caller: Caller) -> tuple[int, bytes]:
         answered: asyncio.Future[tuple[int, bytes]] = asyncio.get_running_loop().create_future()
 
         def answer(status: int, content: bytes) -> None:
@@ -65,9 +67,9 @@ class PredictEndpoint:
             form = self._form_of(scope)
             body = await read_body(scope, receive, self._service.settings.max_body_bytes)
         except (RequestError, UnavailableError) as error:
-            self._service.refuse(answer, error)
+            self._service.refuse(answer, error, caller)
         else:
-            asked = self._service.submit(body, answer, form)
+            asked = self._service.submit(body, answer, caller, form)
         try:
             return await answered
         finally:
@@ -135,11 +137,13 @@ def body_timeout() -> RequestTimeoutError:
     return RequestTimeoutError(f"the body did not arrive within {BODY_TIMEOUT:g} s")
 
 
-async def send_json(send: Send, status: int, content: bytes, *, close: bool = False) -> None:
+async def send_json(send: Send, status: int, content: bytes, request_id: bytes = b"", *, close: bool = False) -> None:
     """Answer with encoded JSON; `close` tells the client to connect anew, and so to another pod."""
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(content)).encode())]
     if status == UNAVAILABLE:
         headers.append((b"retry-after", RETRY_AFTER))
+    if request_id:
+        headers.append((REQUEST_ID, request_id))
     if close:
         headers.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": status, "headers": headers})

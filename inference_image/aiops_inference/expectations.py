@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import sys
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
@@ -27,6 +28,7 @@ BATCH_TIMEOUT: Final = 120.0
 FIRST_PAUSE: Final = 1.0  # seconds before a restart, doubled up to LONGEST_PAUSE
 LONGEST_PAUSE: Final = 60.0
 MAX_LINE: Final = 1 << 20
+KILL_TIMEOUT: Final = 2.0  # seconds for a killed process to be gone; one in an uninterruptible wait may never be
 
 COMMAND: Final = (sys.executable, "-m", "aiops_inference.validator")
 
@@ -42,7 +44,7 @@ class Validator:
         expectations: the current verdict, as `/drift` carries it.
     """
 
-    def __init__(  # noqa: PLR0913 - the last three are constants that tests shorten
+    def __init__(  # noqa: PLR0913 - the last four are what tests replace
         self,
         features: tuple[str, ...],
         metrics: Metrics,
@@ -52,6 +54,7 @@ class Validator:
         interval: float = INTERVAL,
         first_pause: float = FIRST_PAUSE,
         command: tuple[str, ...] = COMMAND,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._features = features
         self._metrics = metrics
@@ -61,13 +64,24 @@ class Validator:
         self._first_pause = first_pause
         self._command = command
         self._most = max(MIN_BATCH_ROWS, min(MAX_WAITING_ROWS, MAX_WAITING_VALUES // len(features)))
-        self._waiting: deque[Rows] = deque()
+        self._clock = clock
+        self._waiting: deque[tuple[float, Rows]] = deque()  # with the time at which they came
         self._rows = 0
+        self._taking = False
+        self._validating_since: float | None = None  # when the oldest row of the batch that is being validated came
         self._validated = 0
         self._enough = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._process: asyncio.subprocess.Process | None = None
         self.expectations = Expectations()
+        metrics.watch_expectations(lambda: self.expectations.state, lambda: self.lag, lambda: self._rows)
+
+    @property
+    def lag(self) -> float:
+        """Seconds since the oldest row came that has no verdict yet, waiting or being validated; 0 where there is none."""
+        if self._validating_since is not None:
+            return self._clock() - self._validating_since
+        return self._clock() - self._waiting[0][0] if self._waiting else 0.0
 
     @property
     def pid(self) -> int | None:
@@ -78,6 +92,7 @@ class Validator:
         """Begin to validate against the suite's bytes; nothing happens where it has begun already."""
         if self._task is None:
             self.expectations = Expectations("pending", batches=self._validated)
+            self._taking = True
             self._task = asyncio.create_task(self._supervise(suite), name="expectations")
 
     async def stop(self, message: str = "") -> None:
@@ -87,19 +102,19 @@ class Validator:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
-        self._waiting.clear()
-        self._rows = 0
+        self._forget()
         self.expectations = Expectations(message=message, batches=self._validated)
 
     def offer(self, rows: Rows) -> None:
         """Let some rows wait for validation; newer ones push out the oldest."""
-        if self._task is None:
+        if not self._taking:
             return
-        self._waiting.append(rows[-self._most :])
-        self._rows += self._waiting[-1].shape[0]
-        dropped = rows.shape[0] - self._waiting[-1].shape[0]
-        while self._rows - self._waiting[0].shape[0] >= self._most:
-            oldest = self._waiting.popleft().shape[0]
+        latest = rows[-self._most :]
+        self._waiting.append((self._clock(), latest))
+        self._rows += latest.shape[0]
+        dropped = rows.shape[0] - latest.shape[0]
+        while self._rows - self._waiting[0][1].shape[0] >= self._most:
+            oldest = self._waiting.popleft()[1].shape[0]
             self._rows -= oldest
             dropped += oldest
         if dropped:
@@ -108,11 +123,19 @@ class Validator:
             self._enough.set()
 
     def _take(self) -> Rows:
-        batch = np.concatenate(self._waiting)[-self._most :]
+        batch = np.concatenate([rows for _, rows in self._waiting])[-self._most :]
+        self._validating_since = self._waiting[0][0]
         self._waiting.clear()
         self._rows = 0
         self._enough.clear()
         return np.ascontiguousarray(batch)
+
+    def _forget(self) -> None:
+        """Take no more, and let what waits go."""
+        self._taking = False
+        self._waiting.clear()
+        self._rows = 0
+        self._enough.clear()
 
     async def _supervise(self, suite: bytes) -> None:
         pause = self._first_pause
@@ -123,6 +146,7 @@ class Validator:
             except (ChildDiedError, OSError) as error:
                 problem = str(error)
             else:
+                self._forget()
                 return
             if self._validated > validated:
                 pause = self._first_pause
@@ -159,16 +183,28 @@ class Validator:
                 await self._wait_for_rows(died)
                 pace = asyncio.create_task(asyncio.sleep(self._interval))
                 try:
-                    batch = self._take()
-                    self._publish(await self._ask(process, encode({"rows": len(batch)}), batch.tobytes()), len(batch))
+                    await self._validate(process, self._take())
                     await pace
                 finally:
                     pace.cancel()
         finally:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
-            await died
+            await asyncio.wait({died}, timeout=KILL_TIMEOUT)
+            died.cancel()
             self._process = None
+
+    async def _validate(self, process: asyncio.subprocess.Process, batch: Rows) -> None:
+        """Have one batch judged. One that the process died of is not tried again: it would die of it again."""
+        rows = len(batch)
+        try:
+            verdict = await self._ask(process, encode({"rows": rows}), batch.tobytes())
+        except BaseException:
+            self._metrics.dropped_rows.inc(rows)
+            raise
+        finally:
+            self._validating_since = None
+        self._publish(verdict, rows)
 
     async def _wait_for_rows(self, died: "asyncio.Task[int]") -> None:
         enough = asyncio.create_task(self._enough.wait())

@@ -26,6 +26,7 @@ FIRST_PAUSE: Final = 0.5  # at most so many seconds before the second attempt, d
 LONGEST_RETRY_AFTER: Final = 30.0  # seconds that a receiver may ask for
 TIMEOUT: Final = 5.0  # seconds for one attempt, from the connection to the end of the answer
 FLUSH_TIMEOUT: Final = 5.0  # seconds that a shutdown waits for what is queued
+CLOSE_TIMEOUT: Final = 1.0  # seconds for connections to be closed after that
 SERVER_ERROR: Final = 500
 PASSING: Final = frozenset({408, 429})
 REDIRECTION: Final = 300
@@ -69,8 +70,7 @@ class Notifier:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._queue.join(), FLUSH_TIMEOUT)
         self._worker.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._worker
+        await asyncio.wait({self._worker}, timeout=CLOSE_TIMEOUT)
         self._worker = None
         if self._undelivered:
             self._metrics.webhooks.labels("dropped").inc(self._undelivered)

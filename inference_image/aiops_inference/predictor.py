@@ -8,6 +8,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from aiops_inference.caller import NOBODY, Caller
 from aiops_inference.errors import (
     InferenceError,
     InputsRefusedError,
@@ -93,12 +94,18 @@ class Asked:
         rows: shape (n, F).
         answer: called once with the status and the body of the answer.
         document: makes the answer of what was predicted.
+        caller: who asked.
+        came: when its body was whole, in seconds of `time.perf_counter`.
+        queued: when it began to wait, of the same clock.
         left: nobody waits for the answer any more.
     """
 
     rows: Rows
     answer: Callable[[int, bytes], None]
     document: Any = None  # a forms.Document, which this module need not know
+    caller: Caller = NOBODY
+    came: float = 0.0
+    queued: float = 0.0
     left: bool = False
 
 

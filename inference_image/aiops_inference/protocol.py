@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
+from aiops_inference.caller import TOLD, Caller, caller_of, unnamed
 from aiops_inference.codec import encode
 from aiops_inference.endpoint import BODY_TIMEOUT, CLIENT_LEFT, RETRY_AFTER, UNAVAILABLE, body_timeout
 from aiops_inference.service import Service
@@ -24,6 +25,7 @@ LAST_ANSWER: Final = 8.0  # seconds that a client may still take to read its ans
 PLAIN_BYTES: Final = 64 << 10  # uvicorn stops reading at as many; a longer body goes through the application
 MAX_DIGITS: Final = 9
 SPECIAL: Final = frozenset({b"transfer-encoding", b"content-encoding", b"expect", b"upgrade"})
+NOTED: Final = SPECIAL | TOLD
 _heads: dict[Any, Any] = {}
 
 
@@ -41,6 +43,7 @@ class Prediction:
         "_started",
         "_timer",
         "body",
+        "caller",
         "disconnected",
         "keep_alive",
         "message_event",
@@ -48,7 +51,8 @@ class Prediction:
         "response_complete",
     )
 
-    def __init__(self, protocol: "BoundedProtocol", service: Service, *, keep_alive: bool) -> None:
+    def __init__(self, protocol: "BoundedProtocol", service: Service, caller: Caller, *, keep_alive: bool) -> None:
+        self.caller = caller
         self._protocol = protocol
         self._service = service
         self._started = time.perf_counter()
@@ -67,7 +71,7 @@ class Prediction:
             self._leave()
         elif not self.more_body and self._asked is None and not self.response_complete:
             self._stop_timer()
-            self._asked = self._service.submit(bytes(self.body), self._answer)
+            self._asked = self._service.submit(bytes(self.body), self._answer, self.caller)
 
     def expect_body(self) -> None:
         """Give up on the body when it takes too long."""
@@ -83,7 +87,7 @@ class Prediction:
 
     def _refuse_body(self) -> None:
         self.keep_alive = False
-        self._service.refuse(self._answer, body_timeout())
+        self._service.refuse(self._answer, body_timeout(), self.caller)
 
     def _leave(self) -> None:
         self._stop_timer()
@@ -134,12 +138,12 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Its headers are complete; for the body the application has a limit of its own."""
         self._stop_expecting_headers()
-        keep_alive = None if self.service is None or self._answering() else self._is_plain_prediction()
-        if self.service is None or keep_alive is None:
+        plain = None if self.service is None or self._answering() else self._plain_prediction(self.service)
+        if plain is None:
             super().on_headers_complete()
         else:
-            self._plain = Prediction(self, self.service, keep_alive=keep_alive)
-            self.cycle = self._running = self._plain  # type: ignore[assignment]  # what uvicorn asks of a cycle it has
+            self._plain = self._running = plain
+            self.cycle = plain  # type: ignore[assignment]  # what uvicorn asks of a cycle it has
 
     def data_received(self, data: bytes) -> None:
         """Bytes have come; where they do not complete a prediction's body, the rest is not waited for without end."""
@@ -151,13 +155,14 @@ class BoundedProtocol(HttpToolsProtocol):
         """Send what was asked for, and turn to the next request."""
         closing = not prediction.keep_alive or self.service is None or self.service.draining
         head = self._head(status, closing=closing)
-        self.transport.write(b"%b%d\r\n\r\n%b" % (head, len(content), content))
+        known = prediction.caller.request_id
+        self.transport.write(b"%b%d\r\nx-request-id: %b\r\n\r\n%b" % (head, len(content), known, content))
         if closing:
             self.transport.close()
         self.on_response_complete()
 
-    def _is_plain_prediction(self) -> bool | None:
-        """Whether the connection is kept after it, where it is one that needs no application; None where it is not.
+    def _plain_prediction(self, service: Service) -> Prediction | None:
+        """The prediction that a request's headers ask for, where it needs no application.
 
         That is POST /predict with a short body of a known length and nothing special: nearly all there are.
         """
@@ -165,19 +170,20 @@ class BoundedProtocol(HttpToolsProtocol):
             return None
         if self.flow.write_paused:  # the client does not read: the application waits for it, and this path cannot
             return None
-        length = b""
+        length, noted = b"", False
         for name, value in self.headers:
             if name == b"content-length":
                 length = value
-            elif name in SPECIAL:
-                return None
-        if not length.isdigit() or len(length) > MAX_DIGITS or int(length) > self._most_bytes:
+            elif name in NOTED:
+                noted = True
+        if not length.isdigit() or len(length) > MAX_DIGITS:
             return None
-        return bool(self.parser.should_keep_alive())
-
-    @property
-    def _most_bytes(self) -> int:
-        return min(PLAIN_BYTES, self.service.settings.max_body_bytes) if self.service is not None else 0
+        if int(length) > PLAIN_BYTES or int(length) > service.settings.max_body_bytes:
+            return None
+        if noted and any(name in SPECIAL for name, _ in self.headers):
+            return None
+        caller = caller_of(self.headers) if noted else unnamed()
+        return Prediction(self, service, caller, keep_alive=bool(self.parser.should_keep_alive()))
 
     def _head(self, status: int, *, closing: bool) -> bytes:
         """All that comes before the number of bytes; made once a second, because it holds the date."""
@@ -256,7 +262,10 @@ class BoundedProtocol(HttpToolsProtocol):
     def _refuse(self, status: int, reason: str, message: str) -> None:
         """Answer in the application's stead, and hang up."""
         content = encode({"error": message, "reason": reason})
-        headers = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(content)
+        known = caller_of(self.headers or ()).request_id
+        headers = (
+            b"content-type: application/json\r\ncontent-length: %d\r\nx-request-id: %b\r\nconnection: close\r\n\r\n"
+        ) % (len(content), known)
         self.transport.write(STATUS_LINE[status] + headers + content)
         self._forget_running()
         self.transport.close()

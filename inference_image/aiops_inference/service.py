@@ -4,13 +4,14 @@ import asyncio
 import contextlib
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 from aiops_drift import Expectations
 from aiops_inference import artifacts, forms
 from aiops_inference.artifacts import Artifacts
+from aiops_inference.caller import NOBODY, Caller
 from aiops_inference.codec import encode, encode_error
 from aiops_inference.errors import (
     ArtifactError,
@@ -73,6 +74,7 @@ class Service:
             secret = self.settings.webhook_secret
             self._notifier = Notifier(self.settings.webhook, self.metrics, self.log, secret=secret)
         self._last_complaint = ""
+        self.metrics.watch_log(self.log)
 
     # Life
 
@@ -86,14 +88,15 @@ class Service:
         try:
             yield
         finally:
+            # Nothing is counted any more: what must outlive the process is written here, before what may take seconds.
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             if self._model:
-                await self._model.validator.stop()
+                await self._model.validator.stop()  # 2 s at most
                 await self._model.keeper.stop()
             if self._notifier:
-                await self._notifier.stop()
+                await self._notifier.stop()  # 6 s at most
             self.log.info("stopped")
 
     def drain(self) -> None:
@@ -136,7 +139,7 @@ class Service:
             lambda batch, rows, predictions: self._settle(model, batch, rows, predictions),
             self._failed,
             self.settings.max_waiting_rows,
-            self.metrics.predict_calls.inc,
+            self.metrics.stages.begin,
         )
         self._model = model = Model(loaded, batcher, monitor, keeper, validator)
         keeper.start()
@@ -209,19 +212,22 @@ class Service:
         model = self._ready()
         return (await model.keeper.report(model.validator.expectations, after)).to_dict()
 
-    def submit(self, body: bytes, answer: Callable[[int, bytes], None], form: Form = forms.plain) -> Asked | None:
+    def submit(
+        self, body: bytes, answer: Callable[[int, bytes], None], caller: Caller = NOBODY, form: Form = forms.plain
+    ) -> Asked | None:
         """Have a body answered, now or in this tick; `answer` is called once, with status and content.
 
         Returns:
             What waits, to be told when nobody does any more; None where the answer was given at once.
         """
+        came = time.perf_counter()
         try:
             model = self._ready()
             rows, document = form(body, model.monitor, self.settings.max_rows)
-            asked = Asked(rows, answer, document)
+            asked = Asked(rows, answer, document, caller, came, time.perf_counter())
             model.batcher.submit(asked)
         except (RequestError, UnavailableError) as error:
-            self.refuse(answer, error)
+            self.refuse(answer, error, caller)
             return None
         return asked
 
@@ -233,52 +239,60 @@ class Service:
         """
         return self._ready()
 
-    def refuse(self, answer: Callable[[int, bytes], None], error: RequestError | UnavailableError) -> None:
+    def refuse(
+        self, answer: Callable[[int, bytes], None], error: RequestError | UnavailableError, caller: Caller
+    ) -> None:
         """Answer with an error; those that are the server's fault are logged."""
         if error.status >= 500:  # noqa: PLR2004 - the server's fault
-            self.log.failure("prediction failed", reason=error.reason, message=str(error))
+            self.log.failure("prediction failed", reason=error.reason, message=str(error), **caller.fields)
         answer(error.status, encode_error(error))
 
     def _failed(self, asked: Asked, error: InferenceError) -> None:
         if isinstance(error, RequestError | UnavailableError):
-            self.refuse(asked.answer, error)
+            self.refuse(asked.answer, error, asked.caller)
 
     def _settle(self, model: Model, batch: list[Asked], rows: Rows, predictions: list[Any]) -> None:
         """Count, judge, log and answer requests that were predicted together."""
-        monitor = model.monitor
+        monitor, stages = model.monitor, self.metrics.stages
+        stages.predicted(batch)
         judgements = monitor.observe_batch(rows, [asked.rows.shape[0] for asked in batch], time.time(), predictions)
         model.validator.offer(rows)
-        self.metrics.rows.inc(len(predictions))
-        self.metrics.drift_score.set(round(judgements[-1].score, SCORE_DIGITS))
+        stages.rows += len(predictions)
+        stages.score = round(judgements[-1].score, SCORE_DIGITS)
+        stages.end("drift")
         answers: list[tuple[Asked, int, bytes]] = []
         start = 0
         with self.log.together():
             for asked, judgement in zip(batch, judgements, strict=True):
                 said = predictions[start : start + asked.rows.shape[0]]
                 start += len(said)
-                self._tell(monitor, asked.rows, said, judgement)
+                self._tell(monitor, asked, said, judgement)
                 answered = Answered(asked.rows, said, judgement, monitor, model.artifacts.predictor)
                 try:
                     answers.append((asked, 200, encode(asked.document(answered))))
                 except (RequestError, UnavailableError) as error:  # of what was asked for beside the predictions
                     answers.append((asked, error.status, encode_error(error)))
+        stages.end("encode")
         for asked, status, content in answers:
             asked.answer(status, content)
+        stages.end("write")
 
-    def _tell(self, monitor: Monitor, rows: Rows, predictions: list[Any], judgement: Judgement) -> None:
+    def _tell(self, monitor: Monitor, asked: Asked, predictions: list[Any], judgement: Judgement) -> None:
         """The log line of one request, and where it has drifted, whoever wants to know."""
         if self._log_sampler():
+            rows = asked.rows
             sample = max(1, min(SAMPLE_ROWS, SAMPLE_VALUES // rows.shape[1]))
-            self.log.info(
-                "prediction",
-                inputs_sample=rows[:sample].tolist(),
-                predictions_sample=predictions[:sample],
-                drift_detected=judgement.drifted,
-                drift_score=round(judgement.score, SCORE_DIGITS),
+            self.log.prediction(
+                rows[:sample].tolist(),
+                predictions[:sample],
+                round(judgement.score, SCORE_DIGITS),
+                asked.caller,
+                drifted=judgement.drifted,
             )
         if judgement.drifted:
             feature, worst, threshold = monitor.worst(judgement)
-            self._tell_drift("z_score", score=worst, feature=feature, threshold=threshold, rows=len(predictions))
+            what = {"score": worst, "feature": feature, "threshold": threshold, "rows": len(predictions)}
+            self._tell_drift("z_score", what, asked.caller.fields)
 
     def _ready(self) -> Model:
         if self._model is None:
@@ -286,11 +300,11 @@ class Service:
         return self._model
 
     def _on_expectations_failed(self, verdict: Expectations) -> None:
-        self._tell_drift("great_expectations", failed=verdict.failed, rows=verdict.evaluated_rows)
+        self._tell_drift("great_expectations", {"failed": verdict.failed, "rows": verdict.evaluated_rows})
 
-    def _tell_drift(self, detector: str, **what: object) -> None:
+    def _tell_drift(self, detector: str, what: Mapping[str, object], caller: Mapping[str, str] | None = None) -> None:
         self.metrics.drift_events.labels(detector).inc()
-        self.log.drift(detector=detector, **what)
+        self.log.drift(detector=detector, **what, **(caller or {}))
         if self._notifier and self._model:
             data = {**what, "model": self._model.artifacts.digest, "time": round(time.time(), 3)}
             cooldown = self._runtime.current.webhook_cooldown

@@ -2,11 +2,19 @@ import asyncio
 import io
 import json
 import logging
+import math
+import re
 import sys
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
+from aiops_inference.caller import Caller
+from aiops_inference.predictor import Asked
+from aiops_inference.stages import Stages
 from aiops_inference.telemetry import Log, LogHandler, Metrics, Sampler
 
 SEED = {"inputs": [[5.1, 3.5, 1.4, 0.2], [6.5, 3.0, 5.5, 1.8]]}
@@ -23,7 +31,8 @@ def test_the_prediction_line_is_the_documented_one(serving, directory):
     (line,) = asyncio.run(scenario())
     assert line.startswith('INFO {"event": "prediction", "inputs_sample": [[5.1,3.5,1.4,0.2]')
     document = json.loads(line.removeprefix("INFO "))
-    assert ["event", "inputs_sample", "predictions_sample", "drift_detected", "drift_score"] == list(document)
+    documented = ["event", "inputs_sample", "predictions_sample", "drift_detected", "drift_score"]
+    assert [*documented, "request_id"] == list(document)
     assert (SEED["inputs"], [0, 2], False) == (
         document["inputs_sample"],
         document["predictions_sample"],
@@ -37,10 +46,11 @@ def test_drift_is_a_line_and_an_event(serving, directory):
     async def scenario():
         async with serving(directory.write()) as pod:
             await pod.predict(SEED)
-            await pod.predict({"inputs": [[5.1, 3.5, 140, 0.2]]})
-            return [line for line in pod.lines() if "Drift detected" in line], (await pod.client.get("/metrics")).text
+            drifted = await pod.predict({"inputs": [[5.1, 3.5, 140, 0.2]]})
+            lines = [line for line in pod.lines() if "Drift detected" in line]
+            return lines, drifted.headers["x-request-id"], (await pod.client.get("/metrics")).text
 
-    (line,), metrics = asyncio.run(scenario())
+    (line,), request_id, metrics = asyncio.run(scenario())
     document = json.loads(line.removeprefix("WARNING Drift detected "))
     assert {
         "event": "drift",
@@ -49,6 +59,7 @@ def test_drift_is_a_line_and_an_event(serving, directory):
         "feature": "petal length (cm)",
         "threshold": 5.0,
         "rows": 1,
+        "request_id": request_id,
     } == document
     assert 'drift_events_total{detector="z_score"} 1.0' in metrics
     assert 'drift_events_total{detector="great_expectations"} 0.0' in metrics
@@ -77,6 +88,11 @@ def test_the_metrics_have_the_documented_names(serving, directory):
     assert 1 == samples["inference_ready",]
     assert 1 == samples["model_info", "classification", "sha256:" + directory.digest("model.pkl")]
     assert 0 == samples["webhook_deliveries_total", "failed"]
+    assert 0 == samples["log_lines_dropped_total",]
+    stages = ("decode", "queue", "model", "drift", "encode", "write")
+    assert [1] * 6 == [samples["inference_stage_seconds_count", stage] for stage in stages]
+    assert (1, 0) == (samples["expectations_state", "disabled"], samples["expectations_state", "error"])
+    assert (0, 0) == (samples["expectations_lag_seconds",], samples["expectations_waiting_rows",])
 
 
 @pytest.mark.parametrize(("share", "lines"), [(1.0, 8), (0.25, 2), (0.0, 0)])
@@ -149,6 +165,118 @@ def test_what_libraries_log_has_the_same_form():
         'ERROR {"event": "log", "logger": "library", "message": "it broke\\nbadly", "traceback": "Traceback'
     )
     assert 'INFO {"event": "log", "logger": "library", "message": "fine"}' == info
+
+
+ANY_TEXT = st.text(st.characters(codec=None, exclude_categories=()))
+ANY_VALUE = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | ANY_TEXT,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(ANY_TEXT, inner, max_size=4),
+    max_leaves=10,
+)
+
+
+def without_surrogates(value):
+    """The documented replacement: U+FFFD for each lone surrogate."""
+    if isinstance(value, str):
+        return re.sub("[\ud800-\udfff]", "\ufffd", value)
+    if isinstance(value, list):
+        return [without_surrogates(entry) for entry in value]
+    if isinstance(value, dict):
+        return {without_surrogates(key): without_surrogates(entry) for key, entry in value.items()}
+    return value
+
+
+@given(message=ANY_TEXT, value=ANY_VALUE, drift=st.booleans())
+def test_any_value_is_one_line_that_can_be_read_again(message, value, drift):
+    """Control characters, ends of lines of any kind, quotes, surrogates, whole numbers of any size."""
+    stream = io.BytesIO()
+    log = Log(stream=stream)
+    (log.drift if drift else log.warning)(**({} if drift else {"event": "e"}), message=message, value=value)
+    (line,) = stream.getvalue().decode().splitlines()
+    document = json.loads(line.removeprefix("WARNING ").removeprefix("Drift detected "))
+    assert without_surrogates(message) == document["message"]
+    if isinstance(value, dict) and len(without_surrogates(value)) < len(value):
+        return  # two keys became the same
+    assert without_surrogates(value) == document["value"]
+
+
+@given(labels=st.lists(ANY_TEXT | st.integers(), max_size=3), score=st.floats(0, 1e9), drifted=st.booleans())
+def test_any_label_is_one_line_that_can_be_read_again(labels, score, drifted):
+    """The line of a prediction is made another way."""
+    stream = io.BytesIO()
+    Log(stream=stream).prediction([[1.5]], labels, score, Caller(b"r-1"), drifted=drifted)
+    (line,) = stream.getvalue().decode().splitlines()
+    assert {
+        "event": "prediction",
+        "inputs_sample": [[1.5]],
+        "predictions_sample": without_surrogates(labels),
+        "drift_detected": drifted,
+        "drift_score": score,
+        "request_id": "r-1",
+    } == json.loads(line.removeprefix("INFO "))
+
+
+class Odd:
+    """Has no form in JSON, and an ugly text."""
+
+    def __str__(self):
+        """An end of line, and half a character."""
+        return "a\nb\ud800"
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [
+        (Odd(), "a\nb\ufffd"),
+        ({1: "\ud800", None: np.float64(2)}, {"1": "\ufffd", "None": 2.0}),
+        (["\ud800", math.inf, np.array([1, 2]), {3}], ["\ufffd", None, [1, 2], "{3}"]),
+        (2**70, 2**70),
+    ],
+)
+def test_what_json_has_no_form_for_becomes_its_text(value, written):
+    """And what is beside it is written as ever."""
+    stream = io.BytesIO()
+    Log(stream=stream).info("e", value=value)
+    assert written == json.loads(stream.getvalue().removeprefix(b"INFO "))["value"]
+
+
+def test_a_circle_is_a_line_too():
+    """Cut at some depth."""
+    circle = []
+    circle.append(circle)
+    stream = io.BytesIO()
+    Log(stream=stream).info("e", value=circle)
+    assert 1 == len(stream.getvalue().splitlines())
+
+
+def test_a_library_that_logs_with_the_wrong_values_breaks_nothing():
+    """Its line says what was meant."""
+    stream = io.BytesIO()
+    record = logging.LogRecord("library", logging.WARNING, "", 0, "%d rows", ("many",), None)
+    LogHandler(Log(stream=stream)).emit(record)
+    assert json.loads(stream.getvalue().removeprefix(b"WARNING "))["message"].startswith("%d rows (TypeError")
+
+
+def test_a_batch_is_timed_stage_by_stage(monkeypatch):
+    """Requests by their own times up to the call of the model, then the batch; the clock is read once a stage."""
+    ticks = iter([10.0, 10.002, 10.25, 10.25, 11.5])
+    monkeypatch.setattr("aiops_inference.stages.time.perf_counter", lambda: next(ticks))
+    stages = Stages()
+    row = np.zeros((1, 1))
+    stages.begin()
+    stages.predicted([Asked(row, print, came=9.0, queued=9.5), Asked(row, print, came=9.99999, queued=10.0)])
+    for stage in ("drift", "encode", "write"):
+        stages.end(stage)
+    samples = {
+        (sample.name.removeprefix("inference_stage_seconds_"), *sample.labels.values()): sample.value
+        for metric in stages.collect()
+        for sample in metric.samples
+    }
+    sums = [samples["sum", stage] for stage in ("decode", "queue", "model", "drift", "encode", "write")]
+    assert pytest.approx([0.50001, 0.5, 0.002, 0.248, 0, 1.25]) == sums
+    assert (2, 1, 1) == (samples["count", "decode"], samples["count", "model"], stages.calls)
+    assert (1, 1, 2) == tuple(samples["bucket", "decode", bound] for bound in ("2e-05", "0.1", "1.0"))
+    assert (0, 1) == (samples["bucket", "write", "1.0"], samples["bucket", "write", "+Inf"])
 
 
 def test_two_servers_in_one_process_do_not_share_metrics():
