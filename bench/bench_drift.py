@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,11 +32,21 @@ LONGEST: Final = (
     10  # run lengths after which a stream without an alarm is given up: it counts with the rows that it had
 )
 SHIFTS: Final = (0.25, 0.5, 1.0, 2.0, 5.0)
+BASELINE: Final = 1000  # rows, where nothing else is said
 ASKED: Final = Drift(average_run_length=RUN_LENGTH)
 POD: Final = Pod("pod", "127.0.0.1", newest=True)
 MODEL: Final = f"sha256:{'0' * 64}"
 DEPENDENCE: Final = 0.5
 PEERS: Final = Path(__file__).parent / "drift"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A mean or a ratio, its standard error, and the alarms that it was made of."""
+
+    value: float
+    error: float
+    alarms: int
 
 
 def autoregressive(rng: np.random.Generator, shape: tuple[int, int]) -> Array:
@@ -94,14 +105,21 @@ def streams(
         yield profile_of(drawn[:baseline_rows]), drawn[:baseline_rows], drawn[baseline_rows + CHANGE :]
 
 
-def run_length_ratio(distribution: str, features: int, baseline_rows: int, count: int) -> float:
-    """Rows over alarms, over what was asked for."""
-    rows, alarms = 0, 0
+def run_length_ratio(distribution: str, features: int, baseline_rows: int, count: int) -> Measured:
+    """Rows over alarms, over what was asked for.
+
+    Its standard error is the ratio estimator's, over streams: they differ by chance and by their baselines.
+    """
+    lengths, alarms = [], []
     for profile, _, stream in streams(distribution, features, baseline_rows, count, LONGEST * RUN_LENGTH):
         found = alarm(profile, stream, 64)
-        rows += found or len(stream)
-        alarms += found is not None
-    return rows / max(alarms, 1) / RUN_LENGTH
+        lengths.append(found or len(stream))
+        alarms.append(found is not None)
+    rows, sounded = np.array(lengths) / RUN_LENGTH, np.array(alarms, dtype=np.float64)
+    total = max(float(sounded.sum()), 1.0)
+    ratio = float(rows.sum()) / total
+    error = float(np.sqrt(((rows - ratio * sounded) ** 2).sum() * count / max(count - 1, 1))) / total
+    return Measured(ratio, error, int(sounded.sum()))
 
 
 def shifted(rows: Array, size: float) -> Array:
@@ -118,7 +136,9 @@ def doubled_variance(rows: Array) -> Array:
     return moved
 
 
-def delays(change: Callable[[Array], Array], baseline_rows: int, count: int, **mix: bool) -> tuple[float, int, int]:
+def delays(
+    change: Callable[[Array], Array], baseline_rows: int, count: int, **mix: bool
+) -> tuple[Measured, int, int]:
     """Mean rows from the change to the alarm, streams that were alarmed before it, and those that never were."""
     found, early, never = [], 0, 0
     for profile, _, drawn in streams("gaussian", 4, baseline_rows, count, CHANGE + 3000):
@@ -134,7 +154,9 @@ def delays(change: Callable[[Array], Array], baseline_rows: int, count: int, **m
             early += 1
         else:
             found.append(at - CHANGE)
-    return (float(np.mean(found)) if found else float("nan")), early, never
+    if len(found) < 2:  # noqa: PLR2004 - a deviation needs two
+        return Measured(float("nan"), float("nan"), len(found)), early, never
+    return Measured(float(np.mean(found)), float(np.std(found, ddof=1)) / len(found) ** 0.5, len(found)), early, never
 
 
 def categories(rows: Array, changed_after: int | None = None) -> Array:
@@ -197,35 +219,43 @@ def main() -> int:
     def progress(text: str) -> None:
         print(f"{time.monotonic() - began:6.0f} s  {text}", flush=True)
 
+    def tell(what: str, field: str, case: str, found: Measured, early: int, never: int) -> None:
+        result[field][case] = round(found.value, 1)
+        result[f"{field}_standard_error"][case] = round(found.error, 1)
+        result[f"{field}_alarmed_before"][case] = early
+        progress(
+            f"{what}: {found.value:.1f} ± {found.error:.1f} rows "
+            f"({early} of {chosen.streams} alarmed before and left out, {never} never)"
+        )
+
     result: dict[str, Any] = {"run_length": RUN_LENGTH, "streams": chosen.streams}
     result["update_us_per_row"] = update_cost()
     progress(f"update: {result['update_us_per_row']} µs a row, by rows a request")
-    result["delay"] = {}
+    result["delay"], result["delay_standard_error"], result["delay_alarmed_before"] = {}, {}, {}
     for size in SHIFTS:
-        rows, early, never = delays(lambda rows, size=size: shifted(rows, size), 1000, chosen.streams)  # type: ignore[misc]
-        result["delay"][f"{size:g}"] = round(rows, 1)
-        progress(f"delay of {size:g} σ: {rows:.1f} rows ({early} of {chosen.streams} alarmed before, {never} never)")
-    result["delay_other"] = {}
+        found, early, never = delays(lambda rows, size=size: shifted(rows, size), 1000, chosen.streams)  # type: ignore[misc]
+        tell(f"delay of {size:g} σ", "delay", f"{size:g}", found, early, never)
+    result["delay_other"], result["delay_other_standard_error"], result["delay_other_alarmed_before"] = {}, {}, {}
     for name, change, mix in (
         ("doubled variance", doubled_variance, {}),
         ("category mix, same mean", lambda rows: rows, {"mix": True}),
     ):
-        rows, early, never = delays(change, 1000, chosen.streams, **mix)
-        result["delay_other"][name] = round(rows, 1)
-        progress(f"delay of {name}: {rows:.1f} rows ({early} of {chosen.streams} alarmed before, {never} never)")
-    result["run_length_ratio"], result["run_length_ratio_other_baselines"] = {}, {}
+        found, early, never = delays(change, 1000, chosen.streams, **mix)
+        tell(f"delay of {name}", "delay_other", name, found, early, never)
+    for field in ("run_length_ratio", "run_length_ratio_other_baselines"):
+        result[field], result[f"{field}_standard_error"] = {}, {}
     for baseline_rows in (1000, 150, 10_000):
         for features in (4, 30):
             for distribution in DISTRIBUTIONS:
-                ratio = run_length_ratio(distribution, features, baseline_rows, chosen.streams)
-                if baseline_rows == 1000:  # noqa: PLR2004 - the baseline of the stated run lengths
-                    result["run_length_ratio"][f"{distribution}, {features}"] = round(ratio, 2)
-                else:
-                    result["run_length_ratio_other_baselines"][f"{distribution}, {features}, {baseline_rows}"] = round(
-                        ratio, 2
-                    )
+                found = run_length_ratio(distribution, features, baseline_rows, chosen.streams)
+                field, case = "run_length_ratio", f"{distribution}, {features}"
+                if baseline_rows != BASELINE:
+                    field, case = "run_length_ratio_other_baselines", f"{case}, {baseline_rows}"
+                result[field][case] = round(found.value, 2)
+                result[f"{field}_standard_error"][case] = round(found.error, 2)
                 progress(
-                    f"run length over {RUN_LENGTH}: {ratio:.2f} ({distribution}, {features} features, baseline of {baseline_rows})"
+                    f"run length over {RUN_LENGTH}: {found.value:.2f} ± {found.error:.2f} ({found.alarms} alarms; "
+                    f"{distribution}, {features} features, baseline of {baseline_rows})"
                 )
     result["peers"] = peers(chosen.peers, min(chosen.streams, 20)) if chosen.peers else {}
     for name, found in result["peers"].items():

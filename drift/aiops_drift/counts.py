@@ -97,7 +97,10 @@ class Sums(NamedTuple):
 
     def total(self, before: "Sums") -> "Sums":
         """Of all blocks together, and what was before them, which is one."""
-        return Sums(*(old + array.sum(axis=0, keepdims=True) for old, array in zip(before, self, strict=True)))
+        pairs = zip(before, self, strict=True)
+        if self.z.shape[0] == 1:
+            return Sums(*(old + array for old, array in pairs))
+        return Sums(*(old + np.add.reduce(array, axis=0, keepdims=True) for old, array in pairs))
 
     def counts(self, rows: int, block: int = 0) -> Counts:
         """Of one block, which has so many rows."""
@@ -110,20 +113,23 @@ def sums(profile: Profile, values: Rows) -> Sums:
     blocks, rows, columns = values.shape
     flat = values.reshape(-1, columns)
     missing = np.isnan(flat)
-    z = np.clip(profile.z_scores(flat), -Z_LIMIT, Z_LIMIT)
-    location, spread = profile.rank_scores(flat)
-    scores = np.stack([z, location, spread])
-    scores[:, missing] = 0.0
-    scores = (np.rint(scores * GRID).reshape(3, blocks, rows, columns).sum(axis=2)) / GRID
-    bins = np.zeros((blocks, columns, BINS), dtype=np.int64)
-    at = np.broadcast_arrays(np.repeat(np.arange(blocks), rows)[:, None], np.arange(columns), profile.bins(flat))
-    np.add.at(bins, at, ~missing)
-    z_sums, location_sums, spread_sums = scores
+    reached = profile.reached(flat)
+    scores = np.empty((3, *flat.shape))
+    z = profile.z_scores(flat)
+    np.minimum(z, Z_LIMIT, out=z)
+    np.maximum(z, -Z_LIMIT, out=scores[0])
+    scores[1], scores[2] = profile.rank_scores(flat, reached)
+    missed = np.add.reduce(missing.reshape(values.shape), axis=1, dtype=np.int64)
+    if missed.any():
+        scores[:, missing] = 0.0
+    scores *= GRID
+    np.rint(scores, out=scores)
+    z_sums, location_sums, spread_sums = np.add.reduce(scores.reshape(3, blocks, rows, columns), axis=2) / GRID
     return Sums(
         z_sums,
         location_sums,
         spread_sums,
-        missing.reshape(values.shape).sum(axis=1),
-        profile.unseen(flat).reshape(values.shape).sum(axis=1),
-        bins,
+        missed,
+        np.add.reduce(profile.unseen(flat).reshape(values.shape), axis=1, dtype=np.int64),
+        profile.bins(reached.reshape(reached.shape[0], *values.shape), missed),
     )

@@ -18,6 +18,7 @@ from aiops_drift.errors import ProfileError
 from aiops_drift.scores import KNOTS, score_map
 
 Rows = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
 
 PROFILE_VERSION: Final = 2
 BINS: Final = 10
@@ -26,6 +27,7 @@ MAX_NAME_LENGTH: Final = 253
 Z_CAP: Final = 1e6  # a z-score beyond it says nothing more, and the mean of finite numbers could overflow
 MOST_CATEGORIES: Final = 20
 SCORE_DIGITS: Final = 6
+_FIRST: Final = np.zeros(1, dtype=np.intp)
 FLAT: Final = 1e-12  # a spread below this part of the mean is rounding, not spread
 
 
@@ -213,11 +215,6 @@ class Profile:
         return np.array([feature.std == 0 for feature in self.columns])
 
     @cached_property
-    def edges(self) -> Rows:
-        """Shape (C, BINS - 1)."""
-        return np.array([feature.edges for feature in self.columns])
-
-    @cached_property
     def _means(self) -> Rows:
         return np.array([feature.mean for feature in self.columns])
 
@@ -226,9 +223,16 @@ class Profile:
         return np.array([feature.std or 1.0 for feature in self.columns])
 
     @cached_property
-    def _knots(self) -> Rows:
-        """Shape (C, KNOTS); +∞ where a column has fewer."""
-        return _padded([feature.knots for feature in self.columns], math.inf)
+    def _constant(self) -> npt.NDArray[np.intp]:
+        """Which columns never varied, ascending."""
+        return np.flatnonzero(self.constant)
+
+    @cached_property
+    def _steps(self) -> Rows:
+        """All knots, then all edges, shape (KNOTS + BINS - 1, 1, C); NaN, which no value reaches, where there are fewer."""
+        knots = _padded([feature.knots for feature in self.columns], math.nan)
+        edges = np.array([feature.edges for feature in self.columns])
+        return np.ascontiguousarray(np.hstack([knots, edges]).T[:, None, :])
 
     @cached_property
     def _ends(self) -> tuple[Rows, Rows]:
@@ -240,19 +244,23 @@ class Profile:
 
     @cached_property
     def _segments(self) -> Rows:
-        """What the scores' lines between knots begin with and rise by: shape (5, C, KNOTS).
+        """What the scores' lines between knots begin with and rise by: shape (5, C · KNOTS), column by column.
 
         One each: the knot where it begins, location and its slope, spread and its slope.
         """
-        return np.stack(
-            [
-                _padded([feature.knots for feature in self.columns], 0.0),
-                _padded([feature.location for feature in self.columns], 0.0),
-                _padded([_slopes(feature.knots, feature.location) for feature in self.columns], 0.0),
-                _padded([feature.spread for feature in self.columns], 0.0),
-                _padded([_slopes(feature.knots, feature.spread) for feature in self.columns], 0.0),
-            ]
-        )
+        lines = [
+            _padded([feature.knots for feature in self.columns], 0.0),
+            _padded([feature.location for feature in self.columns], 0.0),
+            _padded([_slopes(feature.knots, feature.location) for feature in self.columns], 0.0),
+            _padded([feature.spread for feature in self.columns], 0.0),
+            _padded([_slopes(feature.knots, feature.spread) for feature in self.columns], 0.0),
+        ]
+        return np.stack(lines).reshape(len(lines), -1)
+
+    @cached_property
+    def _before_first(self) -> npt.NDArray[np.intp]:
+        """Where each column's lines begin in `_segments`, less one: shape (C,)."""
+        return np.arange(len(self.columns), dtype=np.intp) * KNOTS - 1
 
     def z_scores(self, rows: Rows) -> Rows:
         """(row - μ) / σ per value, within ±1e6; 0 throughout a constant feature, which has a rule of its own.
@@ -263,38 +271,71 @@ class Profile:
         width = rows.shape[1]
         with np.errstate(over="ignore"):  # 1e308 over a small σ is infinite, and capped like any absurd value
             z = (rows - self._means[:width]) / self._divisors[:width]
-        np.clip(z, -Z_CAP, Z_CAP, out=z)
-        z[:, self.constant[:width]] = 0.0
+        # Twice as fast as np.clip, for a request of few rows.
+        np.minimum(z, Z_CAP, out=z)
+        np.maximum(z, -Z_CAP, out=z)
+        if self._constant.size:
+            z[:, self.constant[:width]] = 0.0
         return z
 
-    def rank_scores(self, values: Rows) -> tuple[Rows, Rows]:
-        """Location and spread of each value, shape (n, C) as they have; NaN where the value is."""
-        inside = np.clip(values, *self._ends)
-        segment = np.maximum((inside[:, :, None] >= self._knots).sum(axis=2) - 1, 0)
-        start, location, rise, spread, widening = self._segments[:, np.arange(values.shape[1]), segment]
+    def reached(self, values: Rows) -> Flags:
+        """Which knots and edges each value, shape (n, C), is not below: shape (KNOTS + BINS - 1, n, C); none where NaN."""
+        found: Flags = values >= self._steps
+        return found
+
+    def rank_scores(self, values: Rows, reached: Flags | None = None) -> tuple[Rows, Rows]:
+        """Location and spread of each value, shape (n, C) as they have; NaN where the value is.
+
+        `reached` saves a second look at what `Profile.reached` has found.
+        """
+        found = (self.reached(values) if reached is None else reached)[:KNOTS]
+        inside = np.minimum(np.maximum(values, self._ends[0]), self._ends[1])
+        segment = np.add.reduce(found.view(np.int8), axis=0, dtype=np.int8)
+        np.maximum(segment, 1, out=segment)
+        start, location, rise, spread, widening = self._segments.take(segment + self._before_first, axis=1)
         beyond = inside - start
         return location + rise * beyond, spread + widening * beyond
 
-    def bins(self, values: Rows) -> npt.NDArray[np.int64]:
-        """Which quantile bin each value is in, shape (n, C) as they have; the first where it is NaN."""
-        found: npt.NDArray[np.int64] = (values[:, :, None] >= self.edges).sum(axis=2)
-        return found
+    def bins(self, reached: Flags, missing: Flags) -> npt.NDArray[np.int64]:
+        """How many values of each block are in each quantile bin.
 
-    def unseen(self, values: Rows) -> npt.NDArray[np.bool_]:
+        Args:
+            reached: of the values, by blocks: shape (KNOTS + BINS - 1, blocks, rows, C).
+            missing: how many of the values are NaN, shape (blocks, C).
+
+        Returns:
+            Shape (blocks, C, BINS).
+        """
+        blocks, rows, columns = reached.shape[1:]
+        at_least = np.zeros((BINS + 1, blocks, columns), dtype=np.int64)
+        np.subtract(rows, missing, out=at_least[0])
+        # Adding bytes is four times as fast as adding what they would be cast to.
+        small = np.int8 if rows <= np.iinfo(np.int8).max else np.int64
+        at_least[1:BINS] = np.add.reduce(reached[KNOTS:].view(np.int8), axis=2, dtype=small)
+        return np.moveaxis(at_least[:-1] - at_least[1:], 0, -1)
+
+    def unseen(self, values: Rows) -> Flags:
         """Which values, shape (n, C), are not among those of a constant or categorical column; False where NaN."""
         unseen = np.zeros(values.shape, dtype=np.bool_)
-        for column, known in self._known:
-            unseen[:, column] = ~np.isin(values[:, column], known) & ~np.isnan(values[:, column])
+        columns, known = self._known
+        if columns.size:
+            some = values[:, columns]
+            unseen[:, columns] = ~(np.logical_or.reduce(some == known, axis=0) | np.isnan(some))
         return unseen
 
     @cached_property
-    def _known(self) -> list[tuple[int, Rows]]:
-        """All values there are of those columns that have few."""
-        return [
-            (i, np.array(feature.categories or (feature.mean,)))
+    def _known(self) -> tuple[npt.NDArray[np.intp], Rows]:
+        """The columns that have few values, and all that they have: shape (most, 1, columns), NaN where one has fewer."""
+        few = {
+            i: feature.categories or (feature.mean,)
             for i, feature in enumerate(self.columns)
             if feature.categories or feature.std == 0
-        ]
+        }
+        most = max(map(len, few.values()), default=0)
+        table = np.full((most, 1, len(few)), math.nan)
+        for place, values in enumerate(few.values()):
+            table[: len(values), 0, place] = values
+        return np.array(list(few), dtype=np.intp), table
 
 
 def is_name(text: str) -> bool:
@@ -313,11 +354,14 @@ def request_scores(profile: Profile, rows: Rows, sizes: Sequence[int]) -> Rows:
         sizes: how many of them each request has, at least 1; together n.
     """
     z = profile.z_scores(rows)
-    if len(sizes) < rows.shape[0]:
+    if len(sizes) == 1 < rows.shape[0]:
+        z = np.add.reduceat(z, _FIRST, axis=0)
+        z /= rows.shape[0]
+    elif len(sizes) < rows.shape[0]:
         lengths = np.array(sizes)
-        z = np.add.reduceat(z, np.cumsum(lengths) - lengths, axis=0) / lengths[:, None]
-    scores: Rows = np.abs(z)
-    return scores
+        z = np.add.reduceat(z, np.cumsum(lengths) - lengths, axis=0)
+        z /= lengths[:, None]
+    return np.abs(z, out=z)
 
 
 def output_names(count: int, taken: Sequence[str]) -> list[str]:

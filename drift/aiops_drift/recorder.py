@@ -21,7 +21,7 @@ class Recorder:
         self._baseline = Baseline.of(profile)
         self._closed = 0
         # Rows wait here, unlooked at, until a block is full: one numpy pass a block costs a sixteenth of one a row.
-        self._open: list[Rows] = []
+        self._open: Rows = np.empty((BLOCK_ROWS, columns))
         self._open_rows = 0
 
     @property
@@ -37,28 +37,26 @@ class Recorder:
             now: by the pod's clock.
             outputs: what the model says of each row, shape (n, O); missing where left out.
         """
-        self._open.append(self._with_outputs(rows, outputs))
-        self._open_rows += rows.shape[0]
-        if self._open_rows < BLOCK_ROWS:
+        columns, features, count = len(self.profile.columns), len(self.profile.features), rows.shape[0]
+        if self._open_rows + count < BLOCK_ROWS:
+            place, self._open_rows = self._open[self._open_rows :][:count], self._open_rows + count
+            self._fill(place, features, rows, outputs)
             return
-        waiting = np.concatenate(self._open)
+        waiting = np.empty((self._open_rows + count, columns))
+        waiting[: self._open_rows] = self._open[: self._open_rows]
+        self._fill(waiting[self._open_rows :], features, rows, outputs)
         full = waiting.shape[0] // BLOCK_ROWS
-        at_once = max(1, MOST_AT_ONCE // (BLOCK_ROWS * waiting.shape[1]))
+        at_once = max(1, MOST_AT_ONCE // (BLOCK_ROWS * columns))
         for start in range(0, full, at_once):
             part = waiting[start * BLOCK_ROWS : min(start + at_once, full) * BLOCK_ROWS]
-            self._close(part.reshape(-1, BLOCK_ROWS, waiting.shape[1]), now)
-        rest = waiting[full * BLOCK_ROWS :]
-        # A copy, so that the rest of a large request does not keep all of it in memory.
-        self._open = [rest.copy()] if rest.size else []
-        self._open_rows = rest.shape[0]
+            self._close(part.reshape(-1, BLOCK_ROWS, columns), now)
+        self._open_rows = waiting.shape[0] - full * BLOCK_ROWS
+        self._open[: self._open_rows] = waiting[full * BLOCK_ROWS :]
 
-    def _with_outputs(self, rows: Rows, outputs: Rows | None) -> Rows:
-        watched = len(self.profile.outputs)
-        if not watched:
-            return rows
-        if outputs is None:
-            outputs = np.full((rows.shape[0], watched), np.nan)
-        return np.hstack([rows, outputs])
+    @staticmethod
+    def _fill(place: Rows, features: int, rows: Rows, outputs: Rows | None) -> None:
+        place[:, :features] = rows
+        place[:, features:] = np.nan if outputs is None else outputs
 
     def _close(self, values: Rows, now: float) -> None:
         found = sums(self.profile, values)

@@ -34,9 +34,9 @@ class Judgement:
 def judge(profile: Profile, thresholds: Rows, rows: Rows, sizes: Sequence[int]) -> list[Judgement]:
     """Apply the rule to requests whose rows, shape (n, F), follow each other; thresholds have the shape (F,)."""
     scores = request_scores(profile, rows, sizes)
-    beyond = (scores - thresholds).max(axis=1).tolist()
-    largest = scores.max(axis=1).tolist()
-    return [Judgement(scores[i], score, beyond[i] > 0) for i, score in enumerate(largest)]
+    drifted = np.logical_or.reduce(scores > thresholds, axis=1).tolist()
+    largest = np.maximum.reduce(scores, axis=1).tolist()
+    return list(map(Judgement, scores, largest, drifted))
 
 
 class Monitor:
