@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aiops_drift import Profile, ProfileError
+from aiops_inference import libraries
 from aiops_inference.codec import LARGEST
 from aiops_inference.errors import (
     ArtifactError,
@@ -99,6 +100,7 @@ def load(settings: Settings) -> Artifacts:
         _check_golden(predictor, manifest, differences)
     else:
         _probe(predictor, rows[:PROBE_ROWS])
+    predictor.hasten(rows)
     return Artifacts(
         predictor=predictor,
         digest=f"sha256:{digest}",
@@ -151,6 +153,7 @@ def unpickle(content: bytes, name: str, differences: list[str]) -> tuple[Any, li
     Raises:
         ModelUnloadableError: with the exception's text; LibraryVersionMismatchError where the versions differ as well.
     """
+    libraries.prepare(content)
     import joblib  # noqa: PLC0415 - takes a second with what it brings along; the socket is open before
 
     with warnings.catch_warnings(record=True) as caught:

@@ -104,14 +104,12 @@ def _rows(inputs: list[Any], names: Sequence[str], max_rows: int, key: str) -> R
     if len(inputs) > max_rows:
         message = f"{key} has {len(inputs)} rows; one request may have {max_rows}"
         raise TooLargeError(message, key)
-    if (
-        set(map(type, inputs)) == {list}
-        and set(map(len, inputs)) == {len(names)}
-        and set(map(type, itertools.chain.from_iterable(inputs))) <= _NUMBERS
-    ):
-        rows = np.array(inputs, dtype=np.float64)
-        if np.isfinite(rows).all():
-            return rows
+    if set(map(type, inputs)) == {list} and set(map(len, inputs)) == {len(names)}:
+        values = list(itertools.chain.from_iterable(inputs))  # numpy takes one list twice as fast as a list of lists
+        if set(map(type, values)) <= _NUMBERS:
+            rows = np.array(values, dtype=np.float64).reshape(len(inputs), -1)
+            if np.isfinite(rows).all():
+                return rows
     fault = _first_fault(inputs, names, key)
     # Nothing but the conditions above leads here, and each of them has its sentence there.
     raise fault or InvalidInputsError(f"{key} cannot be read as rows of numbers", key)

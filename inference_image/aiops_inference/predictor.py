@@ -15,6 +15,7 @@ from aiops_inference.errors import (
     PredictionFailedError,
     describe,
 )
+from aiops_inference.linear import fast_predict
 
 Rows = npt.NDArray[np.float64]
 
@@ -25,7 +26,8 @@ class Predictor:
     """A loaded model that answers with plain Python values."""
 
     def __init__(self, model: Any) -> None:  # noqa: ANN401 - whatever was pickled; only predict() is asked of it
-        self._predict = model.predict
+        self._model = model
+        self._predict: Callable[[Rows], Any] = model.predict
         self._predict_proba = getattr(model, "predict_proba", None)
         width = getattr(model, "n_features_in_", None)
         self.width: int | None = None if width is None else int(width)
@@ -36,6 +38,10 @@ class Predictor:
         self.labels: tuple[Any, ...] | None = None
         if isinstance(classes, np.ndarray) and classes.ndim == 1:
             self.labels = tuple(classes.tolist())
+
+    def hasten(self, rows: Rows) -> None:
+        """Predict faster from now on, where there is a way that gives the same answers for these rows of the baseline."""
+        self._predict = fast_predict(self._model, rows) or self._predict
 
     @property
     def has_probabilities(self) -> bool:
