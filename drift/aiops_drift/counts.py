@@ -102,10 +102,10 @@ class Sums(NamedTuple):
 
     def total(self, before: "Sums") -> "Sums":
         """Of all blocks together, and what was before them, which is one."""
-        pairs = zip(before, self, strict=True)
-        if self.z.shape[0] == 1:
-            return Sums(*(old + array for old, array in pairs))
-        return Sums(*(old + np.add.reduce(array, axis=0, keepdims=True) for old, array in pairs))
+        arrays: list[npt.NDArray[Any]] = list(self)
+        if self.z.shape[0] > 1:
+            arrays = [np.add.reduce(array, axis=0, keepdims=True) for array in arrays]
+        return Sums(*(old + array for old, array in zip(before, arrays, strict=True)))
 
     def counts(self, rows: int, block: int = 0) -> Counts:
         """Of one block, which has so many rows."""

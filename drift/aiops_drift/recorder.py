@@ -1,8 +1,8 @@
 """A pod's side: rows in, blocks and cumulative counts out."""
 
 from collections import deque
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -12,23 +12,25 @@ from aiops_drift.profile import Profile, Rows
 from aiops_drift.stored import Stored
 from aiops_drift.wire import Baseline, Expectations, Report, kept_blocks
 
+WAITING_BLOCKS: Final = 8
+
 
 class _Closed(NamedTuple):
-    """Blocks that were closed together, as the arrays that they were counted in: most are never asked for one by one."""
+    """Blocks that were counted together, as the arrays that they were counted in: most are never asked for one by one."""
 
     number: int
-    closed: float
+    times: Sequence[float]
     sums: Sums
 
     @property
     def end(self) -> int:
         """The number after the last one."""
-        return self.number + self.sums.z.shape[0]
+        return self.number + len(self.times)
 
     def blocks(self, first: int) -> Iterator[Block]:
         """Those from a number on."""
-        for i in range(max(0, first - self.number), self.sums.z.shape[0]):
-            yield Block(self.number + i, self.closed, self.sums.counts(BLOCK_ROWS, i))
+        for i in range(max(0, first - self.number), len(self.times)):
+            yield Block(self.number + i, self.times[i], self.sums.counts(BLOCK_ROWS, i))
 
 
 class Recorder:
@@ -41,12 +43,14 @@ class Recorder:
         self._total: Sums = sums(profile, np.zeros((1, 0, columns)))
         self._most = kept_blocks(columns)
         self._kept: deque[_Closed] = deque()
-        self._first = 0  # the first block of this incarnation that may be kept
+        self._first = 0  # the first block of this incarnation that may be told of
         self._baseline = Baseline.of(profile)
         self._closed = 0
-        # Rows wait here, unlooked at, until a block is full: one numpy pass a block costs a sixteenth of one a row.
-        self._open: Rows = np.empty((BLOCK_ROWS, columns))
+        # Rows wait here, unlooked at, until there are some blocks of them or somebody asks: a numpy pass over eight blocks
+        # costs hardly more than one over a single row.
+        self._open: Rows = np.empty((WAITING_BLOCKS * BLOCK_ROWS, columns))
         self._open_rows = 0
+        self._full_at: list[float] = []  # when each of the waiting blocks became full
 
     @classmethod
     def restored(cls, profile: Profile, stored: Stored) -> "Recorder":
@@ -61,7 +65,7 @@ class Recorder:
             raise WireError(message)
         recorder._total = Sums.of(stored.report.counts)
         recorder._kept.extend(
-            _Closed(block.number, block.closed, Sums.of(block.counts)) for block in stored.report.blocks
+            _Closed(block.number, [block.closed], Sums.of(block.counts)) for block in stored.report.blocks
         )
         recorder._closed = stored.closed
         recorder._open_rows = len(stored.waiting)
@@ -71,7 +75,7 @@ class Recorder:
     @property
     def closed(self) -> int:
         """How many blocks were closed, which is the number of the next."""
-        return self._closed
+        return self._closed + len(self._full_at)
 
     @property
     def rows(self) -> int:
@@ -86,37 +90,49 @@ class Recorder:
             now: by the pod's clock.
             outputs: what the model says of each row, shape (n, O); missing where left out.
         """
-        columns, features, count = len(self.profile.columns), len(self.profile.features), rows.shape[0]
-        if self._open_rows + count < BLOCK_ROWS:
-            place, self._open_rows = self._open[self._open_rows :][:count], self._open_rows + count
-            self._fill(place, features, rows, outputs)
+        before, after = self._open_rows, self._open_rows + rows.shape[0]
+        self._full_at += [now] * (after // BLOCK_ROWS - before // BLOCK_ROWS)
+        if after <= self._open.shape[0]:
+            self._fill(self._open[before:after], rows, outputs)
+            self._open_rows = after
+            if after == self._open.shape[0]:
+                self._close(self._open)
             return
-        waiting = np.empty((self._open_rows + count, columns))
-        waiting[: self._open_rows] = self._open[: self._open_rows]
-        self._fill(waiting[self._open_rows :], features, rows, outputs)
-        full = waiting.shape[0] // BLOCK_ROWS
+        waiting = np.empty((after, self._open.shape[1]))
+        waiting[:before] = self._open[:before]
+        self._fill(waiting[before:], rows, outputs)
+        self._close(waiting)
+
+    def _fill(self, place: Rows, rows: Rows, outputs: Rows | None) -> None:
+        features = len(self.profile.features)
+        place[:, :features] = rows
+        if features < place.shape[1]:
+            place[:, features:] = np.nan if outputs is None else outputs
+
+    def _close(self, waiting: Rows) -> None:
+        """Count all full blocks of these rows; the rest waits on."""
+        full, columns = waiting.shape[0] // BLOCK_ROWS, waiting.shape[1]
         at_once = max(1, MOST_AT_ONCE // (BLOCK_ROWS * columns))
         for start in range(0, full, at_once):
             part = waiting[start * BLOCK_ROWS : min(start + at_once, full) * BLOCK_ROWS]
-            self._close(part.reshape(-1, BLOCK_ROWS, columns), now)
-        self._open_rows = waiting.shape[0] - full * BLOCK_ROWS
-        self._open[: self._open_rows] = waiting[full * BLOCK_ROWS :]
-
-    @staticmethod
-    def _fill(place: Rows, features: int, rows: Rows, outputs: Rows | None) -> None:
-        place[:, :features] = rows
-        place[:, features:] = np.nan if outputs is None else outputs
-
-    def _close(self, values: Rows, now: float) -> None:
-        found = sums(self.profile, values)
-        self._kept.append(_Closed(self._closed, now, found))
-        self._closed += values.shape[0]
-        while self._kept[0].end <= self._closed - self._most:
+            found = sums(self.profile, part.reshape(-1, BLOCK_ROWS, columns))
+            times = self._full_at[start : start + at_once]
+            self._kept.append(_Closed(self._closed, times, found))
+            self._closed += len(times)
+            self._total = found.total(self._total)
+        while self._kept and self._kept[0].end <= self._closed - self._most:
             self._kept.popleft()
-        self._total = found.total(self._total)
+        rest = waiting[full * BLOCK_ROWS :]
+        self._open[: rest.shape[0]] = rest
+        self._open_rows, self._full_at = rest.shape[0], []
+
+    def _close_waiting(self) -> None:
+        if self._full_at:
+            self._close(self._open[: self._open_rows])
 
     def report(self, model: str, expectations: Expectations, after: int, now: float) -> Report:
         """What `GET /drift` answers at `now`: the counts, and the kept blocks with numbers above `after` (-1 for all)."""
+        self._close_waiting()
         return Report(
             incarnation=self.incarnation,
             model=model,
@@ -135,9 +151,11 @@ class Recorder:
 
     def stored(self, model: str, now: float) -> Stored:
         """All of it as it is at `now`, for a recorder that goes on later."""
-        return Stored(self.report(model, Expectations(), -1, now), self._open[: self._open_rows].copy())
+        report = self.report(model, Expectations(), -1, now)
+        return Stored(report, self._open[: self._open_rows].copy())
 
     def begin_anew(self, incarnation: str, after: int) -> None:
         """Go on under another identity with the blocks that have numbers above `after`; the others stay with the old one."""
+        self._close_waiting()
         self.incarnation = incarnation
         self._first = after + 1

@@ -305,7 +305,9 @@ class Service:
     def _tell_drift(self, detector: str, what: Mapping[str, object], caller: Mapping[str, str] | None = None) -> None:
         self.metrics.drift_events.labels(detector).inc()
         self.log.drift(detector=detector, **what, **(caller or {}))
-        if self._notifier and self._model:
+        if self._notifier and self._runtime.current.webhook_muted:
+            self.metrics.webhooks.labels("suppressed").inc()
+        elif self._notifier and self._model:
             data = {**what, "model": self._model.artifacts.digest, "time": round(time.time(), 3)}
             cooldown = self._runtime.current.webhook_cooldown
             self._notifier.notify(self.settings.service_name, detector, data, cooldown)

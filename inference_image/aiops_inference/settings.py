@@ -118,12 +118,14 @@ class RuntimeSettings:
         features: the same for single features, by name.
         expectations: `auto` validates where there is a suite, `disabled` never.
         webhook_cooldown: seconds between two webhooks of one detector.
+        webhook_muted: whether none is sent, because a person has acknowledged the drift that is on.
     """
 
     z_score: float = DEFAULT_Z_SCORE
     features: Mapping[str, float] = field(default_factory=dict)
     expectations: ExpectationsMode = "auto"
     webhook_cooldown: float = DEFAULT_COOLDOWN
+    webhook_muted: bool = False
 
     @classmethod
     def parse(cls, content: bytes, drift_threshold: float | None = None) -> "RuntimeSettings":
@@ -158,7 +160,8 @@ class RuntimeSettings:
             message = f"drift.expectations.mode is {_shown(mode)}; it must be auto or disabled"
             raise RuntimeConfigError(message)
         z_score = _positive(drift.get("zScoreThreshold", DEFAULT_Z_SCORE), "drift.zScoreThreshold")
-        cooldown = _mapping(drift.get("webhook"), "drift.webhook").get("cooldown", DEFAULT_COOLDOWN)
+        webhook = _mapping(drift.get("webhook"), "drift.webhook")
+        cooldown = webhook.get("cooldown", DEFAULT_COOLDOWN)
         return cls(
             z_score=z_score if drift_threshold is None else drift_threshold,
             features=_features(drift.get("features")),
@@ -166,6 +169,7 @@ class RuntimeSettings:
             webhook_cooldown=0.0
             if cooldown == 0 and cooldown is not False
             else _positive(cooldown, "drift.webhook.cooldown"),
+            webhook_muted=webhook.get("muted") is True,
         )
 
 

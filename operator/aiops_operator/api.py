@@ -88,6 +88,7 @@ class Drift:
         webhook: whom the pods tell; None for nobody.
         average_run_length: rows between two false alarms; None where `false_alarm_interval` says it in time.
         false_alarm_interval: seconds between two false alarms; 0 where only the mean is watched.
+        acknowledged_episode: the episode of drift that a person has seen and accepts; None for none.
     """
 
     thresholds: Thresholds = field(default_factory=Thresholds)
@@ -95,6 +96,7 @@ class Drift:
     webhook: Webhook | None = None
     average_run_length: int | None = None
     false_alarm_interval: int = 30 * 86400
+    acknowledged_episode: str | None = None
 
 
 @dataclass(frozen=True)
@@ -212,6 +214,7 @@ def _drift(spec: Mapping[str, Any]) -> Drift:
         ),
         average_run_length=spec.get("averageRunLength"),
         false_alarm_interval=seconds(spec.get("falseAlarmInterval", "720h")),
+        acknowledged_episode=spec.get("acknowledgedEpisode"),
         expectations_mode=(spec.get("expectations") or {}).get("mode", "auto"),
         webhook=_webhook(webhook) if webhook else None,
     )

@@ -163,6 +163,9 @@ def announcements(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterab
     elif episodes[0] and not episodes[1]:
         # By rows that look like the baseline, or (then not False but Unknown) by another model, which begins anew.
         yield "Normal", "DriftCleared", now["message"]
+    known = [(entry.get("drift") or {}).get("acknowledged", False) for entry in (before, after)]
+    if known[1] and not known[0]:
+        yield "Normal", "DriftAcknowledged", now["message"]
     was, now = (status.condition_of(entry, "Stalled") for entry in (before, after))
     if now["status"] == "True" and (was.get("status"), was.get("reason")) != ("True", now["reason"]):
         yield "Warning", now["reason"], now["message"]

@@ -421,7 +421,7 @@ class Poller:
             tracked = _Tracked(service, (), mounted, taken_over(service))
             tracked.task = asyncio.create_task(self._poll_forever(tracked), name=f"poller of {service.key}")
             self._tracked[service.key] = tracked
-        if tracked.service.drift != service.drift:
+        if thresholds(tracked.memory, tracked.service.drift) != thresholds(tracked.memory, service.drift):
             tracked.memory = judged(tracked.memory, service.drift)
         if tracked.pods != tuple(pods):
             tracked.wake.set()  # a new pod is asked at once: the model it has loaded is waited for
@@ -502,6 +502,9 @@ class Poller:
     def _publish(self, tracked: _Tracked) -> None:
         finding = tracked.memory.finding
         if finding.verdict is not None:
-            detected = status.detected(finding, tracked.service.drift)
-            score, samples = finding.verdict.score, finding.verdict.samples
-            self._metrics.set_drift(tracked.service.key, score=score, samples=samples, detected=detected)
+            service, said = tracked.service, finding.verdict
+            detected = status.detected(finding, service.drift)
+            acknowledged = bool(detected) and status.acknowledged(service)
+            self._metrics.set_drift(
+                service.key, score=said.score, samples=said.samples, detected=detected, acknowledged=acknowledged
+            )

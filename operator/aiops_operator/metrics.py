@@ -67,6 +67,12 @@ class Metrics:
             ["namespace", "name"],
             registry=registry,
         )
+        self.drift_acknowledged = Gauge(
+            "inferenceservice_drift_acknowledged",
+            "1 where the present episode of drift is acknowledged, else 0; absent while drift is unknown.",
+            ["namespace", "name"],
+            registry=registry,
+        )
         self.drift_samples = Gauge(
             "inferenceservice_drift_samples",
             "Rows in the window of the verdict.",
@@ -74,18 +80,20 @@ class Metrics:
             registry=registry,
         )
 
-    def set_drift(self, key: Key, *, score: float, samples: int, detected: bool | None) -> None:
+    def set_drift(self, key: Key, *, score: float, samples: int, detected: bool | None, acknowledged: bool) -> None:
         """Show a service's verdict."""
         self.drift_score.labels(*key).set(score)
         self.drift_samples.labels(*key).set(samples)
         if detected is None:
             _remove(self.drift_detected, key)
+            _remove(self.drift_acknowledged, key)
         else:
             self.drift_detected.labels(*key).set(int(detected))
+            self.drift_acknowledged.labels(*key).set(int(acknowledged))
 
     def forget(self, key: Key) -> None:
         """Drop the series of a service that is gone."""
-        for gauge in (self.drift_score, self.drift_samples, self.drift_detected):
+        for gauge in (self.drift_score, self.drift_samples, self.drift_detected, self.drift_acknowledged):
             _remove(gauge, key)
 
 

@@ -7,6 +7,7 @@ import asyncio
 import datetime as dt
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from aiops_operator import names, resources, status
@@ -260,6 +261,8 @@ class Reconciler:
         self._poller.written(service.key, document)
         # Watches tell of everything but of references, of garbage that goes, and of what a running pod says of itself.
         blind = problem is not None or any(is_running(pod) for pod in waiting)
+        # An acknowledged episode that begins or ends mutes or unmutes the pods: their settings follow the status.
+        blind |= status.acknowledged(replace(service, status=document)) != status.acknowledged(service)
         return Done(again_after=WAITING) if blind and not service.paused else Done()
 
     async def _pod_problem(self, pods: Sequence[dict[str, Any]]) -> Problem | None:

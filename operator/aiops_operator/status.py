@@ -167,6 +167,12 @@ def pods_view(
     )
 
 
+def acknowledged(service: InferenceService) -> bool:
+    """Whether the episode that the written status shows is the one that a person has acknowledged."""
+    shown = (service.status.get("drift") or {}).get("episode")
+    return shown is not None and shown == service.drift.acknowledged_episode
+
+
 def detected(finding: Finding, drift: Drift) -> bool | None:
     """Whether the input has drifted, by the statistics or by Great Expectations; None where that is not known."""
     if finding.expectations.state == "failed" and drift.expectations_mode != "disabled":
@@ -372,13 +378,16 @@ def _drift(
     if silence is not None or finding.verdict is None:
         condition = silence or Condition("DriftDetected", "Unknown", "WaitingForPods", "")
         kept = {name: value for name, value in shown.items() if name != "detected" or condition.status != "Unknown"}
-        return kept, condition
+        kept.pop("acknowledged", None)
+        return kept | ({"acknowledged": True} if acknowledged(service) else {}), condition
     drift, drifting = _scores(shown, finding.verdict), detected(finding, service.drift)
     if drifting is not None:
         drift["detected"] = drifting
     if drifting:
         since = shown["since"] if shown.get("episode") and shown.get("since") else timestamp(now)
         drift |= {"episode": shown.get("episode") or episode(service, since), "since": since}
+        if drift["episode"] == service.drift.acknowledged_episode:
+            drift["acknowledged"] = True
     return drift, _drift_condition(drift, finding.verdict, service.drift, finding.expectations)
 
 
@@ -387,6 +396,9 @@ def _drift_condition(shown: Mapping[str, Any], verdict: Verdict, drift: Drift, e
     rule = next((f" ({entry.rule} rule)" for entry in verdict.features if entry.name == shown.get("worstFeature")), "")
     score = f"score {shown.get('score', 'unknown')}, threshold {shown['threshold']}{worst}{rule}."
     unknown = _unknown_features(verdict, drift)
+    if shown.get("acknowledged"):
+        # The reason stays: it says why the condition is True, which nobody's knowing of it changes.
+        unknown += f" Acknowledged: spec.drift.acknowledgedEpisode names this episode, {shown['episode']}."
     if verdict.drifting:
         text = f"The rows of all pods have drifted from the baseline: {score}"
         return Condition("DriftDetected", "True", "ScoreAboveThreshold", f"{text}{unknown}")
@@ -497,14 +509,18 @@ def _data_quality(service: InferenceService, finding: Finding, silence: Conditio
         )
     expectations = finding.expectations
     disabled = service.drift.expectations_mode == "disabled"
+    found = []
     if expectations.state == "failed" and not disabled:
-        return Condition("DataQuality", "False", "ExpectationsFailed", _failed_text(expectations))
+        found.append(("ExpectationsFailed", f"{_failed_text(expectations)}."))
     for columns, reason, what in (
         (finding.verdict.unseen, "UnseenValues", "Values that the baseline does not have"),
         (finding.verdict.missing, "MissingValues", "Values that were not given"),
     ):
         if columns:
-            return Condition("DataQuality", "False", reason, f"{what}: {', '.join(columns)[:MAX_MESSAGE]}.")
+            found.append((reason, f"{what}: {', '.join(columns)[: MAX_MESSAGE // 4]}."))
+    if found:
+        # The first gives the reason; no finding hides another.
+        return Condition("DataQuality", "False", found[0][0], " ".join(text for _, text in found))
     if disabled:
         return Condition("DataQuality", "Unknown", "ExpectationsDisabled", "spec.drift.expectations.mode is disabled.")
     status, reason, text = _EXPECTATIONS.get(expectations.state, _EXPECTATIONS["disabled"])

@@ -4,6 +4,7 @@ from typing import Any
 
 import yaml
 
+from aiops_operator import status
 from aiops_operator.api import Drift, InferenceService, Webhook
 from aiops_operator.names import CONFIG_MAP, RUNTIME_KEY
 from aiops_operator.names import runtime_config_map as runtime_name
@@ -16,11 +17,11 @@ def runtime_config_map(service: InferenceService) -> dict[str, Any]:
         "apiVersion": CONFIG_MAP.api_version,
         "kind": CONFIG_MAP.kind,
         "metadata": object_metadata(service, runtime_name(service.key.name)),
-        "data": {RUNTIME_KEY: _runtime_yaml(service.drift)},
+        "data": {RUNTIME_KEY: _runtime_yaml(service.drift, muted=status.acknowledged(service))},
     }
 
 
-def _runtime_yaml(drift: Drift) -> str:
+def _runtime_yaml(drift: Drift, *, muted: bool) -> str:
     webhook = drift.webhook or Webhook()
     settings = {
         "drift": {
@@ -29,7 +30,8 @@ def _runtime_yaml(drift: Drift) -> str:
                 {"name": name, "zScoreThreshold": threshold} for name, threshold in drift.thresholds.features.items()
             ],
             "expectations": {"mode": drift.expectations_mode},
-            "webhook": {"cooldown": webhook.cooldown},
+            # Pods tell of nothing that a person has acknowledged; the key is there in such an episode alone.
+            "webhook": {"cooldown": webhook.cooldown} | ({"muted": True} if muted else {}),
         }
     }
     return yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)

@@ -35,6 +35,7 @@ STATUS = {
         "worstFeature": "petal length (cm)",
         "samples": 1800,
         "episode": "1",
+        "acknowledged": True,
         "since": "2026-01-02T03:04:05Z",
         "features": [{"name": "petal length (cm)", "score": "7.4", "threshold": "5"}],
     },
@@ -111,6 +112,7 @@ def test_a_service_that_no_operator_has_seen_says_so(kubectl, iris) -> None:
     [
         {"drift": {"zScoreThreshold": 15}},
         {"drift": {"zScoreThreshold": 0.01, "minSamples": 16}},
+        {"drift": {"acknowledgedEpisode": "1f0c9a3e-20300102030405"}},
         {"drift": {"webhook": {"cooldown": "0s", "url": "https://user@hooks.example.com:8443/a?b=c"}}},
         {"drift": {"webhook": {"cooldown": "1h30m", "required": True, "urlSecretRef": {"name": "a", "key": "b"}}}},
         {"drift": {"features": [{"name": f"feature {n}", "zScoreThreshold": 4} for n in range(256)]}},
