@@ -13,6 +13,8 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("aiops")
 
+pytest_plugins = ["serverprocess"]  # fixtures of more than one folder
+
 
 MEASURED = pytest.StashKey()
 

@@ -15,7 +15,7 @@ from aiops_inference.caller import REQUEST_ID, caller_of
 from aiops_inference.codec import encode, encode_error
 from aiops_inference.endpoint import PredictEndpoint, form_of_predict
 from aiops_inference.errors import InvalidParameterError, NotReadyError, describe
-from aiops_inference.openapi import PREDICT, V1_PATH, V1_PREDICT, V2_INFER, V2_PATH
+from aiops_inference.openapi import complete
 from aiops_inference.service import Service
 
 OK: Final = 200
@@ -55,7 +55,7 @@ def create_app(service: Service) -> FastAPI:
     protocols.add_routes(app, service)
     _add_routes(app, service)
     _add_error_handlers(app, service)
-    _document_predict(app)
+    _document(app, service)
     return app
 
 
@@ -91,7 +91,11 @@ def _add_error_handlers(app: FastAPI, service: Service) -> None:
     async def http_error(request: Request, error: HTTPException) -> Response:
         path = request.url.path[:MAX_SHOWN]
         sentences = {404: f"there is no {path}; / lists what there is", 405: f"{path} does not take {request.method}"}
-        document = {"error": sentences.get(error.status_code, str(error.detail))}
+        reasons = {404: "NotFound", 405: "MethodNotAllowed"}
+        document = {
+            "error": sentences.get(error.status_code, str(error.detail)),
+            "reason": reasons.get(error.status_code, "Refused"),
+        }
         response = _json(document, error.status_code)
         response.headers.update(error.headers or {})
         return response
@@ -105,13 +109,15 @@ def _add_error_handlers(app: FastAPI, service: Service) -> None:
         return response
 
 
-def _document_predict(app: FastAPI) -> None:
+def _document(app: FastAPI, service: Service) -> None:
     generate = app.openapi
 
     def openapi() -> dict[str, Any]:
-        document = generate()
-        document["paths"] |= {"/predict": PREDICT, V1_PATH: V1_PREDICT, V2_PATH: V2_INFER}
-        return document
+        try:
+            width = len(service.model().monitor.features)
+        except NotReadyError:
+            width = None
+        return complete(generate(), width, service.settings.max_rows)
 
     app.openapi = openapi  # type: ignore[method-assign]  # the way FastAPI's documentation extends it
 

@@ -21,6 +21,7 @@ from aiops_inference.errors import (
 )
 from aiops_inference.forms import Form
 from aiops_inference.service import Service
+from aiops_inference.tensors import HEADER, Encoded
 
 BODY_TIMEOUT: Final = 30.0  # seconds from the end of the headers to the end of the body
 CLIENT_LEFT: Final = 499  # the status that is counted where nobody waits for the answer, or nobody can get it
@@ -138,8 +139,12 @@ def body_timeout() -> RequestTimeoutError:
 
 
 async def send_json(send: Send, status: int, content: bytes, request_id: bytes = b"", *, close: bool = False) -> None:
-    """Answer with encoded JSON; `close` tells the client to connect anew, and so to another pod."""
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(content)).encode())]
+    """Answer with encoded JSON, or JSON and tensors; `close` tells the client to connect anew, and so to another pod."""
+    headers = [(b"content-length", str(len(content)).encode())]
+    if isinstance(content, Encoded):
+        headers += [(b"content-type", b"application/octet-stream"), (HEADER, str(content.json_size).encode())]
+    else:
+        headers.append((b"content-type", b"application/json"))
     if status == UNAVAILABLE:
         headers.append((b"retry-after", RETRY_AFTER))
     if request_id:

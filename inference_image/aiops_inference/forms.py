@@ -12,11 +12,12 @@ from typing import Any, Final
 
 import numpy as np
 
-from aiops_inference import codec
+from aiops_inference import codec, tensors
 from aiops_inference.codec import Rows
 from aiops_inference.errors import InvalidInputsError, TooLargeError
 from aiops_inference.monitor import SCORE_DIGITS, Judgement, Monitor
 from aiops_inference.predictor import Predictor
+from aiops_inference.tensors import Raw
 
 PREDICT: Final = "predict"
 PREDICT_PROBA: Final = "predict_proba"
@@ -26,9 +27,8 @@ MAX_SHOWN: Final = 40
 _WHOLE: Final = frozenset({int})
 _NUMBERS: Final = frozenset({int, float})
 _DATATYPES: Final = {
-    "BOOL": frozenset({bool}),
-    **{f"{sign}INT{bits}": _WHOLE for sign in ("", "U") for bits in (8, 16, 32, 64)},
-    **{f"FP{bits}": _NUMBERS for bits in (16, 32, 64)},
+    name: frozenset({bool}) if name == "BOOL" else _NUMBERS if dtype.kind == "f" else _WHOLE
+    for name, dtype in tensors.DTYPES.items()
 }
 
 
@@ -51,7 +51,7 @@ class Answered:
     predictor: Predictor
 
 
-Document = Callable[[Answered], dict[str, Any]]
+Document = Callable[[Answered], dict[str, Any] | tensors.Encoded]
 Form = Callable[[bytes, Monitor, int], tuple[Rows, Document]]
 
 
@@ -70,23 +70,32 @@ def v1(body: bytes, monitor: Monitor, max_rows: int) -> tuple[Rows, Document]:
     return codec.decode(body, monitor.features, max_rows, "instances"), _v1_document
 
 
-def v2(model: str, version: str) -> Form:
-    """`/v2/models/{name}/infer`: tensors in, tensors out."""
+def v2(model: str, version: str, json_size: bytes | None = None) -> Form:
+    """`/v2/models/{name}/infer`: tensors in, tensors out; `json_size` is the header's where bytes follow the JSON."""
 
     def form(body: bytes, monitor: Monitor, max_rows: int) -> tuple[Rows, Document]:
-        document = codec.parse(body)
+        content, raw = tensors.split(body, json_size)
+        document = codec.parse(content)
         inputs = _list(document, "inputs")
-        wanted = _wanted(document.get("outputs"))
-        identity = document.get("id")
-        if identity is not None and not isinstance(identity, str):
+        all_binary = _flag(_parameters(document, "the body"), "binary_data_output", "the body")
+        wanted = _wanted(document.get("outputs", []), binary=all_binary)
+        binary = {name for name, as_bytes in wanted.items() if as_bytes}
+        identity = document.get("id", "")
+        if not isinstance(identity, str):
             message = "id is not a string"
             raise InvalidInputsError(message, "id")
-        rows = _stacked([_tensor(entry, f"inputs[{i}]", max_rows) for i, entry in enumerate(inputs)], monitor.features)
+        read = [_tensor(entry, f"inputs[{i}]", max_rows, raw) for i, entry in enumerate(inputs)]
+        if raw.left:
+            message = f"behind the JSON are {raw.left} bytes more than its inputs have"
+            raise InvalidInputsError(message, "inputs")
+        rows = _stacked(read, monitor.features)
 
-        def answer(answered: Answered) -> dict[str, Any]:
+        def answer(answered: Answered) -> dict[str, Any] | tensors.Encoded:
             outputs = [_output(name, answered) for name in wanted]
             known = {"model_name": model, "model_version": version, "outputs": outputs}
-            return known if identity is None else {**known, "id": identity}
+            if "id" in document:
+                known["id"] = identity
+            return tensors.pack(known, binary) if binary else known
 
         return rows, answer
 
@@ -128,24 +137,39 @@ def _list(document: dict[str, Any], name: str) -> list[Any]:
     return value
 
 
-def _wanted(outputs: object) -> list[str]:
-    if outputs is None or outputs == []:
-        return [PREDICT]
+def _wanted(outputs: object, *, binary: bool) -> dict[str, bool]:
+    """The outputs by name, and whether each is wanted as bytes: `binary` of those that do not say."""
+    if outputs == []:
+        return {PREDICT: binary}
     if not isinstance(outputs, list):
         message = "outputs is not a list"
         raise InvalidInputsError(message, "outputs")
-    wanted = []
+    wanted: dict[str, bool] = {}
     for i, output in enumerate(outputs):
         place = f"outputs[{i}]"
         name = output.get("name") if isinstance(output, dict) else None
         if name not in (PREDICT, PREDICT_PROBA) or name in wanted:
             message = f"{place} must have the name {PREDICT} or {PREDICT_PROBA}, each once"
             raise InvalidInputsError(message, place)
-        parameters = output.get("parameters")
-        if isinstance(parameters, dict) and parameters.get("binary_data"):
-            raise _binary(place)
-        wanted.append(name)
+        wanted[name] = _flag(_parameters(output, place), "binary_data", place, default=binary)
     return wanted
+
+
+def _parameters(entry: dict[str, Any], place: str) -> dict[str, Any]:
+    """Of the protocol's objects, each may have some; those that are not known are left alone."""
+    parameters = entry.get("parameters", {})
+    if not isinstance(parameters, dict):
+        message = f"{place}: parameters is not an object"
+        raise InvalidInputsError(message, place)
+    return parameters
+
+
+def _flag(parameters: dict[str, Any], name: str, place: str, *, default: bool = False) -> bool:
+    value = parameters.get(name, default)
+    if not isinstance(value, bool):
+        message = f"{place}: parameters.{name} is not true or false"
+        raise InvalidInputsError(message, place)
+    return value
 
 
 @dataclass(frozen=True)
@@ -155,13 +179,11 @@ class _Tensor:
     place: str
 
 
-def _tensor(entry: object, place: str, max_rows: int) -> _Tensor:
+def _tensor(entry: object, place: str, max_rows: int, raw: Raw) -> _Tensor:
     if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
         message = f"{place} is not a tensor with name, shape, datatype and data"
         raise InvalidInputsError(message, place)
-    parameters = entry.get("parameters")
-    if isinstance(parameters, dict) and "binary_data_size" in parameters:
-        raise _binary(place)
+    size = _parameters(entry, place).get(tensors.SIZE)
     shape = entry.get("shape")
     if (
         not isinstance(shape, list)
@@ -175,26 +197,35 @@ def _tensor(entry: object, place: str, max_rows: int) -> _Tensor:
         raise TooLargeError(message, place)
     datatype = entry.get("datatype")
     allowed = _DATATYPES.get(datatype) if isinstance(datatype, str) else None
-    if allowed is None:
+    if not isinstance(datatype, str) or allowed is None:
         message = f"{place}.datatype must be one of {', '.join(_DATATYPES)}; the model takes numbers"
         raise InvalidInputsError(message, f"{place}.datatype")
-    data = _flat(entry.get("data"), f"{place}.data")
+    if size is None:
+        values = _values(_flat(entry.get("data"), f"{place}.data"), shape, datatype, allowed, f"{place}.data")
+    elif entry.get("data") is not None:
+        message = f"{place} has both data and parameters.{tensors.SIZE}"
+        raise InvalidInputsError(message, place)
+    else:
+        values = raw.take(size, datatype, math.prod(shape), place)
+    wrong = tensors.first_beyond(values, datatype)
+    if wrong is not None:
+        message = f"{place}.data[{wrong}] is not a finite number that {datatype} holds"
+        raise InvalidInputsError(message, f"{place}.data[{wrong}]")
+    return _Tensor(entry["name"], values.reshape(shape), place)
+
+
+def _values(data: list[Any], shape: list[int], datatype: str, allowed: frozenset[type], place: str) -> Rows:
     if len(data) != math.prod(shape):
-        message = f"{place}.data has {len(data)} values; the shape {shape} takes {math.prod(shape)}"
-        raise InvalidInputsError(message, f"{place}.data")
+        message = f"{place} has {len(data)} values; the shape {shape} takes {math.prod(shape)}"
+        raise InvalidInputsError(message, place)
     if not set(map(type, data)) <= allowed:
         wrong = next(i for i, value in enumerate(data) if type(value) not in allowed)
-        message = f"{place}.data[{wrong}] is not {datatype}"
-        raise InvalidInputsError(message, f"{place}.data[{wrong}]")
+        message = f"{place}[{wrong}] is not {datatype}"
+        raise InvalidInputsError(message, f"{place}[{wrong}]")
     try:
-        values = np.array(data, dtype=np.float64).reshape(shape)
+        return np.array(data, dtype=np.float64)
     except OverflowError:  # a whole number of 400 digits
-        values = np.full(shape, np.inf)
-    if not np.isfinite(values).all():
-        wrong = int(np.flatnonzero(~np.isfinite(values))[0])
-        message = f"{place}.data[{wrong}] is not a finite number"
-        raise InvalidInputsError(message, f"{place}.data[{wrong}]")
-    return _Tensor(entry["name"], values, place)
+        return np.array([math.inf if abs(value) > codec.LARGEST else value for value in data], dtype=np.float64)
 
 
 def _flat(data: object, place: str) -> list[Any]:
@@ -231,8 +262,3 @@ def _output(name: str, answered: Answered) -> dict[str, Any]:
         shape.append(len(values[0]))
         values = list(itertools.chain.from_iterable(values))
     return {"name": name, "shape": shape, "datatype": datatype_of(values), "data": values}
-
-
-def _binary(place: str) -> InvalidInputsError:
-    message = f"{place} asks for binary tensor data; send and ask for JSON (binary_data=False in Triton's client)"
-    return InvalidInputsError(message, place)

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aiops_drift import Expectations, Profile, Recorder, Report, Stored, request_scores
+from aiops_inference.codec import LARGEST
 from aiops_inference.settings import RuntimeSettings
 
 Rows = npt.NDArray[np.float64]
@@ -100,7 +101,7 @@ class Monitor:
         columns = zip(
             profile.names,
             judgement.scores.tolist(),
-            rows.mean(axis=0).tolist(),
+            _means(rows).tolist(),
             profile.means.tolist(),
             profile.stds.tolist(),
             self._thresholds.tolist(),
@@ -149,3 +150,12 @@ def _incarnation() -> str:
 def thresholds(profile: Profile, settings: RuntimeSettings) -> Rows:
     """Each feature's own threshold, shape (F,)."""
     return np.array([settings.features.get(name, settings.z_score) for name in profile.names])
+
+
+def _means(rows: Rows) -> Rows:
+    """Of each column; finite, as its values are, though their sum may not be."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        means: Rows = rows.mean(axis=0)
+        if not np.isfinite(means).all():
+            means = np.clip((rows / rows.shape[0]).sum(axis=0), -LARGEST, LARGEST)
+    return means

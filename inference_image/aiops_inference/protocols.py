@@ -6,10 +6,11 @@ Sources: TensorFlow Serving's REST API as KServe serves it (V1), and the Open In
 from typing import Any
 
 from fastapi import FastAPI, Response
+from starlette.exceptions import HTTPException
 from starlette.routing import Route
 from starlette.types import Scope
 
-from aiops_inference import forms
+from aiops_inference import forms, tensors
 from aiops_inference.codec import encode, encode_error
 from aiops_inference.endpoint import PredictEndpoint
 from aiops_inference.errors import NotReadyError, UnknownModelError
@@ -38,20 +39,23 @@ def _add_v1(app: FastAPI, service: Service) -> None:
 
     @app.get("/v1/models/{name}", summary="Whether the model is ready", tags=["V1"])
     async def v1_model(name: str) -> Response:
+        if name.endswith(":predict"):
+            raise HTTPException(405, headers={"Allow": "POST"})
         return _readiness(service, {"name": name})
 
 
 def _add_v2(app: FastAPI, service: Service) -> None:
     def form_of(scope: Scope) -> Form:
         _check(service, scope["path_params"])
-        return forms.v2(service.settings.service_name, version_of(service.model()))
+        json_size = next((value for name, value in scope["headers"] if name == tensors.HEADER), None)
+        return forms.v2(service.settings.service_name, version_of(service.model()), json_size)
 
     for path in ("/v2/models/{name}/infer", "/v2/models/{name}/versions/{version}/infer"):
         app.router.routes.append(Route(path, PredictEndpoint(service, form_of), methods=["POST"]))
 
     @app.get("/v2", summary="The server and its extensions", tags=["V2"])
     async def v2_server() -> Response:
-        return _json({"name": app.title, "version": app.version, "extensions": []})
+        return _json({"name": app.title, "version": app.version, "extensions": [tensors.EXTENSION]})
 
     @app.get("/v2/health/live", summary="Liveness", tags=["V2"])
     async def v2_live() -> Response:

@@ -269,7 +269,8 @@ class Service:
                 self._tell(monitor, asked, said, judgement)
                 answered = Answered(asked.rows, said, judgement, monitor, model.artifacts.predictor)
                 try:
-                    answers.append((asked, 200, encode(asked.document(answered))))
+                    document = asked.document(answered)
+                    answers.append((asked, 200, document if isinstance(document, bytes) else encode(document)))
                 except (RequestError, UnavailableError) as error:  # of what was asked for beside the predictions
                     answers.append((asked, error.status, encode_error(error)))
         stages.end("encode")

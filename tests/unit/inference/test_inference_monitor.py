@@ -1,4 +1,5 @@
 import asyncio
+import math
 import time
 
 import numpy as np
@@ -41,6 +42,8 @@ def test_any_accepted_rows_have_a_finite_score(rows):
     """However absurd the values, the answer is JSON."""
     judgement = judge(PROFILE, thresholds(PROFILE, RuntimeSettings()), rows, [len(rows)])[0]
     assert 0 <= judgement.score <= 1e6
+    shown = Monitor(PROFILE, "sha256:m", RuntimeSettings()).explain(rows, judgement)
+    assert all(math.isfinite(entry["value"]) for entry in shown)
 
 
 def test_each_feature_has_its_own_threshold():

@@ -11,7 +11,7 @@ from sklearn.base import clone
 from sklearn.linear_model import LinearRegression
 
 from aiops_drift import Profile
-from aiops_inference import forms
+from aiops_inference import forms, tensors
 from aiops_inference.errors import InvalidInputsError, RequestError
 from aiops_inference.monitor import Monitor
 from aiops_inference.settings import RuntimeSettings
@@ -20,6 +20,7 @@ ROW = [5.1, 3.5, 1.4, 0.2]
 MONITOR = Monitor(
     Profile.from_rows(np.random.default_rng(0).normal(size=(20, 4)), list("abcd")), "sha256:m", RuntimeSettings()
 )
+BINARY = {"name": "inputs", "shape": [2, 4], "datatype": "FP64"}
 TENSOR = {"name": "inputs", "shape": [2, 4], "datatype": "FP64", "data": [*ROW, 6.7, 3.0, 5.2, 2.3]}
 
 
@@ -166,10 +167,35 @@ def test_v2_tells_of_its_server_and_model(serving, directory):
         ({"inputs": [{**TENSOR, "data": 7}]}, 400, "inputs[0].data is not a list of values"),
         ({"inputs": [{**TENSOR, "data": [ROW, 7]}]}, 400, "inputs[0].data mixes values and lists"),
         (
+            {"inputs": [{**TENSOR, "datatype": "INT8", "data": [200] * 8}]},
+            400,
+            "inputs[0].data[0] is not a finite number",
+        ),
+        (
+            {"inputs": [{**TENSOR, "datatype": "FP16", "data": [1e5] * 8}]},
+            400,
+            "inputs[0].data[0] is not a finite number",
+        ),
+        ({"inputs": [{**TENSOR, "parameters": 7}]}, 400, "inputs[0]: parameters is not an object"),
+        ({"inputs": [{**TENSOR, "parameters": None}]}, 400, "inputs[0]: parameters is not an object"),
+        (
             {"inputs": [{**TENSOR, "parameters": {"binary_data_size": 64}}]},
             400,
-            "inputs[0] asks for binary tensor data",
+            "inputs[0] has both data and parameters",
         ),
+        (
+            {"inputs": [{**BINARY, "parameters": {"binary_data_size": 64}}]},
+            400,
+            "inputs[0] has 64 bytes behind the JSON, but 0 are left",
+        ),
+        (
+            {"inputs": [{**BINARY, "parameters": {"binary_data_size": 32}}]},
+            400,
+            "inputs[0].parameters.binary_data_size must be 64: 8 values of FP64",
+        ),
+        ({"inputs": [TENSOR], "id": None}, 400, "id is not a string"),
+        ({"inputs": [TENSOR], "outputs": None}, 400, "outputs is not a list"),
+        ({"inputs": [TENSOR], "parameters": {"binary_data_output": 1}}, 400, "the body: parameters.binary_data_output"),
         ({"inputs": [TENSOR], "id": 7}, 400, "id is not a string"),
         ({"inputs": [TENSOR], "outputs": 7}, 400, "outputs is not a list"),
         (
@@ -183,9 +209,9 @@ def test_v2_tells_of_its_server_and_model(serving, directory):
             "outputs[0] must have the name predict or predict_proba",
         ),
         (
-            {"inputs": [TENSOR], "outputs": [{"name": "predict", "parameters": {"binary_data": True}}]},
+            {"inputs": [TENSOR], "outputs": [{"name": "predict", "parameters": {"binary_data": "yes"}}]},
             400,
-            "outputs[0] asks for binary tensor data",
+            "outputs[0]: parameters.binary_data is not true or false",
         ),
         ({"inputs": [{**TENSOR, "shape": [9999, 4]}]}, 413, "inputs[0] has 9999 rows; one request may have 100"),
     ],
@@ -254,3 +280,61 @@ def test_a_refusal_of_v2_is_an_error_of_the_tree():
     """InvalidInputs, whatever the place."""
     with pytest.raises(InvalidInputsError):
         forms.v2("m", "1")(b'{"inputs": []}', MONITOR, 10)
+
+
+def packed(values, datatype, **parameters):
+    """A body with the values as bytes behind the JSON, and the size of the JSON."""
+    content = np.asarray(values, tensors.DTYPES[datatype]).tobytes()
+    tensor = {**BINARY, "shape": list(np.shape(values)), "datatype": datatype}
+    tensor["parameters"] = {"binary_data_size": len(content)}
+    head = json.dumps({"inputs": [tensor], "parameters": parameters}).encode()
+    return head + content, str(len(head)).encode()
+
+
+@given(st.sampled_from(sorted(tensors.DTYPES)), st.integers(1, 5), st.data())
+def test_bytes_are_the_numbers_that_they_were(datatype, n, data):
+    """Of each datatype, to the last bit; one byte less or more is refused."""
+    dtype = tensors.DTYPES[datatype]
+    limits = (0, 1) if datatype == "BOOL" else (-100, 100) if dtype.kind != "u" else (0, 200)
+    elements = st.floats(-6e4, 6e4, width=16) if dtype.kind == "f" else st.integers(*limits)
+    values = np.array(data.draw(st.lists(elements, min_size=4 * n, max_size=4 * n))).reshape(n, 4)
+    body, size = packed(values, datatype)
+
+    assert values.tolist() == forms.v2("m", "1", size)(body, MONITOR, 10)[0].tolist()
+    for broken in (body[:-1], body + b"x"):
+        with pytest.raises(InvalidInputsError):
+            forms.v2("m", "1", size)(broken, MONITOR, 10)
+
+
+@given(st.binary(max_size=80), st.binary(max_size=4) | st.integers(-5, 200).map(lambda n: str(n).encode()))
+def test_whatever_bytes_are_sent_are_read_or_refused(content, size):
+    """Behind a JSON that is right, with a header that need not be."""
+    body, right = packed(np.ones((2, 4)), "FP32")
+    for form in (forms.v2("m", "1", right), forms.v2("m", "1", size)):
+        for sent in (content, body[: int(right)] + content):
+            try:
+                rows, _ = form(sent, MONITOR, 100)
+            except RequestError:
+                continue
+            assert np.isfinite(rows).all()
+
+
+def test_texts_are_answered_as_bytes(serving, directory, iris):
+    """A length in four bytes before each; the header says where the JSON ends."""
+    _, data = iris
+    directory.model = clone(directory.model).fit(data.data, data.target_names[data.target])
+    body, size = packed(np.reshape(TENSOR["data"], (2, 4)), "FP64", binary_data_output=True)
+
+    async def scenario():
+        async with serving(directory.write(), service_name="iris") as pod:
+            headers = {"inference-header-content-length": size.decode()}
+            return await pod.client.post("/v2/models/iris/infer", content=body, headers=headers)
+
+    answer = asyncio.run(scenario())
+    end = int(answer.headers["inference-header-content-length"])
+    document = json.loads(answer.content[:end])
+    assert (200, "application/octet-stream") == (answer.status_code, answer.headers["content-type"])
+    assert [{"name": "predict", "shape": [2], "datatype": "BYTES", "parameters": {"binary_data_size": 23}}] == document[
+        "outputs"
+    ]
+    assert b"\x06\0\0\0setosa\x09\0\0\0virginica" == answer.content[end:]
