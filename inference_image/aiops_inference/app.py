@@ -6,15 +6,19 @@ from importlib import metadata
 from typing import Any, Final
 
 from fastapi import FastAPI, Request, Response
+from fastapi_offline import FastAPIOffline
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
+from starlette.responses import HTMLResponse, PlainTextResponse
 from starlette.routing import Route
 
 from aiops_inference import protocols
 from aiops_inference.codec import encode, encode_error
 from aiops_inference.endpoint import PredictEndpoint, form_of_predict
 from aiops_inference.errors import InvalidParameterError, NotReadyError, describe
-from aiops_inference.openapi import PREDICT, V1_PATH, V1_PREDICT, V2_INFER, V2_PATH
+from aiops_inference.openapi import AFTER, NOT_READY, TAGS, example_rows, predictions, with_examples
+from aiops_inference.protocols import version_of
+from aiops_inference.reporting import PAGE_HEADERS
 from aiops_inference.service import Service
 
 OK: Final = 200
@@ -26,6 +30,7 @@ LINKS: Final = {
     "health": "/health",
     "livez": "/livez",
     "drift": "/drift",
+    "report": "/drift/report",
     "metrics": "/metrics",
     "docs": "/docs",
 }
@@ -43,45 +48,78 @@ def create_app(service: Service) -> FastAPI:
         async with service.running():
             yield
 
-    app = FastAPI(
+    app = FastAPIOffline(
         title="AIOps Quality inference",
         description=DESCRIPTION,
         version=metadata.version("aiops-inference"),
         lifespan=lifespan,
         redirect_slashes=False,
+        openapi_tags=TAGS,
+        redoc_url=None,
+        static_url="/docs/assets",
+        favicon_url="data:,",
+        swagger_ui_parameters={
+            "tryItOutEnabled": True,
+            "displayRequestDuration": True,
+            "defaultModelsExpandDepth": -1,
+            "validatorUrl": None,  # or the document is sent to a service on the Internet
+        },
     )
     app.router.routes.append(Route("/predict", PredictEndpoint(service, form_of_predict), methods=["POST"]))
     protocols.add_routes(app, service)
     _add_routes(app, service)
     _add_error_handlers(app, service)
-    _document_predict(app)
+    _document_predictions(app, service)
     return app
 
 
 def _add_routes(app: FastAPI, service: Service) -> None:
-    @app.get("/", summary="What this is, and where everything is")
+    @app.get("/", tags=["Operations"], summary="What this is, and where everything is")
     async def index() -> Response:
         _, health = service.health()
         return _json({"service": service.settings.service_name, "version": app.version, **health, "links": LINKS})
 
-    @app.get("/health", summary="Readiness: 200 once the model is loaded and its golden predictions match")
+    @app.get(
+        "/health",
+        tags=["Operations"],
+        summary="Readiness: 200 once the model is loaded and its golden predictions match",
+    )
     async def health() -> Response:
         status, document = service.health()
         return _json(document, status)
 
-    @app.get("/livez", summary="Liveness: the process answers")
+    @app.get("/livez", tags=["Operations"], summary="Liveness: the process answers")
     async def livez() -> Response:
         return _json({"status": "ok"})
 
-    @app.get("/metrics", summary="Prometheus metrics")
+    @app.get("/metrics", tags=["Operations"], summary="Prometheus metrics", response_class=PlainTextResponse)
     async def metrics() -> Response:
         return Response(service.metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
 
-    @app.get("/drift", summary="Mergeable drift counts; ?after=N leaves out the blocks up to number N")
+    @app.get(
+        "/drift",
+        tags=["Drift"],
+        summary="Mergeable drift counts, which the operator reads",
+        openapi_extra=AFTER,
+        responses=NOT_READY,
+    )
     async def drift(request: Request) -> Response:
         try:
             return _json(service.drift(_block_number(request.query_params.get("after", "-1"))))
         except (InvalidParameterError, NotReadyError) as error:
+            return Response(encode_error(error), error.status, media_type="application/json")
+
+    @app.get(
+        "/drift/report",
+        tags=["Drift"],
+        summary="A page for people: the verdict, the score over time, each feature beside its baseline",
+        response_class=HTMLResponse,
+        responses=NOT_READY,
+    )
+    async def drift_report() -> Response:
+        try:
+            return HTMLResponse(await service.drift_page(), headers=PAGE_HEADERS)
+        except NotReadyError as error:
             return Response(encode_error(error), error.status, media_type="application/json")
 
 
@@ -101,13 +139,19 @@ def _add_error_handlers(app: FastAPI, service: Service) -> None:
         return _json({"error": "internal error; the pod's log says more", "reason": "InternalError"}, 500)
 
 
-def _document_predict(app: FastAPI) -> None:
+def _document_predictions(app: FastAPI, service: Service) -> None:
     generate = app.openapi
 
     def openapi() -> dict[str, Any]:
         document = generate()
-        document["paths"] |= {"/predict": PREDICT, V1_PATH: V1_PREDICT, V2_PATH: V2_INFER}
-        return document
+        try:
+            model = service.model()
+        except NotReadyError:
+            rows, version = example_rows(None), "0000000"
+        else:
+            rows, version = example_rows(model.artifacts.profile), version_of(model)
+        paths = document["paths"] | predictions(rows)
+        return document | {"paths": with_examples(paths, {"name": service.settings.service_name, "version": version})}
 
     app.openapi = openapi  # type: ignore[method-assign]  # the way FastAPI's documentation extends it
 

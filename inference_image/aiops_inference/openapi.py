@@ -1,6 +1,22 @@
-"""What /docs says of `/predict`, which FastAPI cannot see into."""
+"""What /docs says of the routes that FastAPI cannot see into, with examples that the served model answers."""
 
+from collections.abc import Mapping
 from typing import Any, Final
+
+from aiops_drift import Profile
+
+IRIS: Final = [[5.1, 3.5, 1.4, 0.2], [6.5, 3.0, 5.5, 1.8]]  # until the model is known
+TYPICAL: Final = (2, 6)  # of the baseline's deciles: the values of two rows that surprise nobody
+TAGS: Final = [
+    {"name": "Predict", "description": "This product's own form, with the drift of the request's rows in each answer."},
+    {"name": "V1", "description": "The form of TensorFlow Serving and KServe's V1."},
+    {"name": "V2", "description": "The Open Inference Protocol."},
+    {
+        "name": "Drift",
+        "description": "What this pod has seen: one pod's share. The service's verdict is in its resource.",
+    },
+    {"name": "Operations", "description": "For Kubernetes, Prometheus and people who look after them."},
+]
 
 _ERROR: Final[dict[str, Any]] = {
     "content": {
@@ -17,6 +33,18 @@ _ERROR: Final[dict[str, Any]] = {
         }
     }
 }
+
+AFTER: Final[dict[str, Any]] = {
+    "parameters": [
+        {
+            "name": "after",
+            "in": "query",
+            "schema": {"type": "integer", "default": -1},
+            "description": "Leaves out the blocks up to this number.",
+        }
+    ]
+}
+NOT_READY: Final[dict[int | str, dict[str, Any]]] = {503: {"description": "No model is loaded.", **_ERROR}}
 
 _EXPLANATION: Final[dict[str, Any]] = {
     "type": "array",
@@ -39,6 +67,7 @@ PREDICT: Final[dict[str, Any]] = {
     "post": {
         "summary": "Predict rows, and judge whether they look like the training data",
         "operationId": "predict",
+        "tags": ["Predict"],
         "parameters": [
             {
                 "name": "explain",
@@ -207,3 +236,49 @@ V2_INFER: Final = _operation(
         }
     },
 )
+
+
+def example_rows(profile: Profile | None) -> list[list[float]]:
+    """Two rows that look like the baseline's, at its third and seventh decile."""
+    if profile is None:
+        return IRIS
+    return [[feature.edges[decile] for feature in profile.features] for decile in TYPICAL]
+
+
+def predictions(rows: list[list[float]]) -> dict[str, Any]:
+    """The paths that predict, each with these rows as its example."""
+    tensor = {"name": "inputs", "shape": [1, len(rows[0])], "datatype": "FP64", "data": rows[0]}
+    return {
+        "/predict": _asking(PREDICT, {"inputs": rows}),
+        V1_PATH: _asking(V1_PREDICT, {"instances": rows[:1]}),
+        V2_PATH: _asking(V2_INFER, {"id": "42", "inputs": [tensor], "outputs": [{"name": "predict"}]}),
+    }
+
+
+def with_examples(paths: Mapping[str, Any], examples: Mapping[str, str]) -> dict[str, Any]:
+    """The same paths, whose parameters have these examples by name."""
+    return {
+        path: {method: operation | _exemplified(operation, examples) for method, operation in operations.items()}
+        for path, operations in paths.items()
+    }
+
+
+def _asking(path: Mapping[str, Any], example: object) -> dict[str, Any]:
+    body = {"required": True, "content": {"application/json": {**_content(path["post"]), "example": example}}}
+    return {"post": {**path["post"], "requestBody": body}}
+
+
+def _content(operation: Mapping[str, Any]) -> dict[str, Any]:
+    content: dict[str, Any] = operation["requestBody"]["content"]["application/json"]
+    return content
+
+
+def _exemplified(operation: Mapping[str, Any], examples: Mapping[str, str]) -> dict[str, Any]:
+    if "parameters" not in operation:
+        return {}
+    return {
+        "parameters": [
+            parameter | ({"example": examples[parameter["name"]]} if parameter["name"] in examples else {})
+            for parameter in operation["parameters"]
+        ]
+    }
