@@ -6,12 +6,14 @@ from aiops_drift.errors import DriftError, ProfileError, WireError
 from aiops_drift.ledger import Cursor, advance, in_order
 from aiops_drift.profile import PROFILE_VERSION, Profile, request_scores
 from aiops_drift.recorder import Recorder
+from aiops_drift.runlength import RATE_SECONDS, run_length
 from aiops_drift.stored import Stored
 from aiops_drift.verdict import FeatureScore, State, Thresholds, Verdict, observe, reconsider, verdict
 from aiops_drift.wire import Baseline, Expectations, Report
 
 __all__ = [
     "PROFILE_VERSION",
+    "RATE_SECONDS",
     "Baseline",
     "Block",
     "Calibration",
@@ -34,5 +36,6 @@ __all__ = [
     "observe",
     "reconsider",
     "request_scores",
+    "run_length",
     "verdict",
 ]

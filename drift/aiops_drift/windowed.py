@@ -37,10 +37,12 @@ def windowed(bins: npt.NDArray[np.int64], baseline: Baseline) -> Windowed:
     expected = np.array(baseline.probabilities)
     inflation = np.array(baseline.inflation)
     rows = bins.sum(axis=1)
-    p_values = [
-        min(1.0, 2 * min(_chi_squared(*column, baseline.rows), _kolmogorov_smirnov(*column, baseline.rows)))
-        for column in zip(bins.astype(np.float64), expected, inflation, strict=True)
-    ]
+    tests = zip(
+        _chi_squared(bins, expected, inflation, baseline.rows),
+        _kolmogorov_smirnov(bins, expected, inflation, baseline.rows),
+        strict=True,
+    )
+    p_values = [min(1.0, 2 * min(p_values)) for p_values in tests]
     return Windowed(tuple(adjusted(p_values)), tuple(_psi(bins, expected, rows, baseline.rows).tolist()))
 
 
@@ -54,17 +56,19 @@ def adjusted(p_values: list[float]) -> list[float]:
     return found
 
 
-def _chi_squared(seen: Array, expected: Array, inflation: float, baseline_rows: int) -> float:
-    """P(χ² ≥ what is seen) for two samples of different size."""
-    rows = seen.sum()
+def _chi_squared(bins: npt.NDArray[np.int64], expected: Array, inflation: Array, baseline_rows: int) -> list[float]:
+    """P(χ² ≥ what is seen) of each column, for two samples of different size."""
+    rows = np.maximum(bins.sum(axis=1), 1)[:, None]
     before = expected * baseline_rows
-    used = seen + before > 0
-    freedom = int(used.sum()) - 1
-    if rows == 0 or freedom < 1:
-        return 1.0
-    ratio = math.sqrt(baseline_rows / rows)
-    difference = ratio * seen[used] - before[used] / ratio
-    return chi_squared_tail(float((difference**2 / (seen[used] + before[used])).sum()) / inflation, freedom)
+    together = bins + before
+    used = together > 0
+    ratio = np.sqrt(baseline_rows / rows)
+    difference = ratio * bins - before / ratio
+    statistics = np.divide(difference**2, together, out=np.zeros_like(difference), where=used).sum(axis=1) / inflation
+    freedoms = used.sum(axis=1) - 1
+    judged = (bins.any(axis=1) & (freedoms > 0)).tolist()
+    entries = zip(statistics.tolist(), freedoms.tolist(), judged, strict=True)
+    return [chi_squared_tail(statistic, freedom) if enough else 1.0 for statistic, freedom, enough in entries]
 
 
 def chi_squared_tail(statistic: float, freedom: int) -> float:
@@ -81,17 +85,21 @@ def chi_squared_tail(statistic: float, freedom: int) -> float:
     return min(1.0, total)
 
 
-def _kolmogorov_smirnov(seen: Array, expected: Array, inflation: float, baseline_rows: int) -> float:
-    """P(distance ≥ what is seen), for two samples; at the edges of bins only, so it is a bound."""
-    rows = float(seen.sum())
-    if rows == 0:
-        return 1.0
-    distance = float(np.abs(np.cumsum(seen / rows - expected)).max())
-    size = rows * baseline_rows / (rows + baseline_rows) / inflation
-    x = distance * math.sqrt(size)
+def _kolmogorov_smirnov(
+    bins: npt.NDArray[np.int64], expected: Array, inflation: Array, baseline_rows: int
+) -> list[float]:
+    """P(distance ≥ what is seen) of each column, for two samples; at the edges of bins only, so it is a bound."""
+    rows = bins.sum(axis=1)
+    distances = np.abs(np.cumsum(bins / np.maximum(rows, 1)[:, None] - expected, axis=1)).max(axis=1)
+    sizes = rows * baseline_rows / (rows + baseline_rows) / inflation
+    return [kolmogorov_tail(x) for x in (distances * np.sqrt(sizes)).tolist()]
+
+
+def kolmogorov_tail(x: float) -> float:
+    """P(distance · √size ≥ x), by Kolmogorov's series; a term beyond k = 5 / x is below e⁻⁵⁰, and no digit of the sum."""
     if x < 0.2:  # noqa: PLR2004 - below it the probability is 1 to 12 digits, and the sum converges slowly
         return 1.0
-    terms = ((-1) ** (k - 1) * math.exp(-2 * k * k * x * x) for k in range(1, 101))
+    terms = ((-1) ** (k - 1) * math.exp(-2 * k * k * x * x) for k in range(1, 2 + int(5 / x)))
     return min(1.0, max(0.0, 2 * math.fsum(terms)))
 
 

@@ -6,8 +6,10 @@ from importlib import metadata
 from typing import Any, Final
 
 from fastapi import FastAPI, Request, Response
+from fastapi_offline import FastAPIOffline
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
+from starlette.responses import HTMLResponse, PlainTextResponse
 from starlette.routing import Route
 
 from aiops_inference import protocols
@@ -15,7 +17,9 @@ from aiops_inference.caller import REQUEST_ID, caller_of
 from aiops_inference.codec import encode, encode_error
 from aiops_inference.endpoint import PredictEndpoint, form_of_predict
 from aiops_inference.errors import InvalidParameterError, NotReadyError, describe
-from aiops_inference.openapi import complete
+from aiops_inference.openapi import TAGS, complete
+from aiops_inference.protocols import version_of
+from aiops_inference.reporting import PAGE_HEADERS
 from aiops_inference.service import Service
 
 OK: Final = 200
@@ -27,6 +31,7 @@ LINKS: Final = {
     "health": "/health",
     "livez": "/livez",
     "drift": "/drift",
+    "report": "/drift/report",
     "metrics": "/metrics",
     "docs": "/docs",
 }
@@ -44,12 +49,22 @@ def create_app(service: Service) -> FastAPI:
         async with service.running():
             yield
 
-    app = FastAPI(
+    app = FastAPIOffline(
         title="AIOps Quality inference",
         description=DESCRIPTION,
         version=metadata.version("aiops-inference"),
         lifespan=lifespan,
         redirect_slashes=False,
+        openapi_tags=TAGS,
+        redoc_url=None,
+        static_url="/docs/assets",
+        favicon_url="data:,",
+        swagger_ui_parameters={
+            "tryItOutEnabled": True,
+            "displayRequestDuration": True,
+            "defaultModelsExpandDepth": -1,
+            "validatorUrl": None,  # or the document is sent to a service on the Internet
+        },
     )
     app.router.routes.append(Route("/predict", PredictEndpoint(service, form_of_predict), methods=["POST"]))
     protocols.add_routes(app, service)
@@ -60,29 +75,45 @@ def create_app(service: Service) -> FastAPI:
 
 
 def _add_routes(app: FastAPI, service: Service) -> None:
-    @app.get("/", summary="What this is, and where everything is")
+    @app.get("/", tags=["Operations"], summary="What this is, and where everything is")
     async def index() -> Response:
         _, health = service.health()
         return _json({"service": service.settings.service_name, "version": app.version, **health, "links": LINKS})
 
-    @app.get("/health", summary="Readiness: 200 once the model is loaded and its golden predictions match")
+    @app.get(
+        "/health",
+        tags=["Operations"],
+        summary="Readiness: 200 once the model is loaded and its golden predictions match",
+    )
     async def health() -> Response:
         status, document = service.health()
         return _json(document, status)
 
-    @app.get("/livez", summary="Liveness: the process answers")
+    @app.get("/livez", tags=["Operations"], summary="Liveness: the process answers")
     async def livez() -> Response:
         return _json({"status": "ok"})
 
-    @app.get("/metrics", summary="Prometheus metrics")
+    @app.get("/metrics", tags=["Operations"], summary="Prometheus metrics", response_class=PlainTextResponse)
     async def metrics() -> Response:
         return Response(service.metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
 
-    @app.get("/drift", summary="Mergeable drift counts; ?after=N leaves out the blocks up to number N")
+    @app.get("/drift", tags=["Drift"], summary="Mergeable drift counts, which the operator reads")
     async def drift(request: Request) -> Response:
         try:
             return _json(await service.drift(_block_number(request.query_params.get("after", "-1"))))
         except (InvalidParameterError, NotReadyError) as error:
+            return Response(encode_error(error), error.status, media_type="application/json")
+
+    @app.get(
+        "/drift/report",
+        tags=["Drift"],
+        summary="A page for people: the verdict, the score over time, each feature beside its baseline",
+        response_class=HTMLResponse,
+    )
+    async def drift_report() -> Response:
+        try:
+            return HTMLResponse(await service.drift_page(), headers=PAGE_HEADERS)
+        except NotReadyError as error:
             return Response(encode_error(error), error.status, media_type="application/json")
 
 
@@ -114,10 +145,13 @@ def _document(app: FastAPI, service: Service) -> None:
 
     def openapi() -> dict[str, Any]:
         try:
-            width = len(service.model().monitor.features)
+            model = service.model()
         except NotReadyError:
-            width = None
-        return complete(generate(), width, service.settings.max_rows)
+            profile, version = None, ""
+        else:
+            profile, version = model.artifacts.profile, version_of(model)
+        names = {"name": service.settings.service_name, "version": version}
+        return complete(generate(), profile, names, service.settings.max_rows)
 
     app.openapi = openapi  # type: ignore[method-assign]  # the way FastAPI's documentation extends it
 

@@ -6,9 +6,23 @@ Clients are generated from it and servers are checked against it, so it says wha
 from collections.abc import Mapping
 from typing import Any, Final
 
+from aiops_drift import Profile
 from aiops_inference.tensors import DTYPES, SIZE
 
 Document = dict[str, Any]
+
+IRIS: Final = [[5.1, 3.5, 1.4, 0.2], [6.5, 3.0, 5.5, 1.8]]  # until the model is known
+TYPICAL: Final = (2, 6)  # of the baseline's deciles: the values of two rows that surprise nobody
+TAGS: Final = [
+    {"name": "Predict", "description": "This product's own form, with the drift of the request's rows in each answer."},
+    {"name": "V1", "description": "The form of TensorFlow Serving and KServe's V1."},
+    {"name": "V2", "description": "The Open Inference Protocol."},
+    {
+        "name": "Drift",
+        "description": "What this pod has seen: one pod's share. The service's verdict is in its resource.",
+    },
+    {"name": "Operations", "description": "For Kubernetes, Prometheus and people who look after them."},
+]
 
 _TEXT: Final[Document] = {"type": "string"}
 _ERROR: Final[Document] = {
@@ -98,6 +112,7 @@ _PREDICT: Final[Document] = {
     "post": {
         "summary": "Predict rows, and judge whether they look like the training data",
         "operationId": "predict",
+        "tags": ["Predict"],
         "parameters": [
             {
                 "name": "explain",
@@ -110,7 +125,6 @@ _PREDICT: Final[Document] = {
             "required": True,
             **_json(
                 {"type": "object", "required": ["inputs"], "properties": {"inputs": _ROWS}},
-                example={"inputs": [[5.1, 3.5, 1.4, 0.2], [6.5, 3.0, 5.5, 1.8]]},
             ),
         },
         "responses": {
@@ -206,10 +220,7 @@ _V1_PREDICT: Final = _operation(
     "Predict rows, in the form of TensorFlow Serving",
     "v1_predict",
     "V1",
-    _json(
-        {"type": "object", "required": ["instances"], "properties": {"instances": _ROWS}},
-        example={"instances": [[5.1, 3.5, 1.4, 0.2]]},
-    ),
+    _json({"type": "object", "required": ["instances"], "properties": {"instances": _ROWS}}),
     _json(
         {
             "type": "object",
@@ -246,11 +257,6 @@ _INFER_REQUEST: Final = _json(
                 },
             },
         },
-    },
-    example={
-        "id": "42",
-        "inputs": [{"name": "inputs", "shape": [1, 4], "datatype": "FP64", "data": [5.1, 3.5, 1.4, 0.2]}],
-        "outputs": [{"name": "predict"}, {"name": "predict_proba"}],
     },
 )
 _INFER_ANSWER: Final = _json(
@@ -338,12 +344,13 @@ def _reads() -> Mapping[str, tuple[Document, Document]]:
     return reads
 
 
-def complete(document: Document, features: int | None, max_rows: int) -> Document:
+def complete(document: Document, profile: Profile | None, names: Mapping[str, str], max_rows: int) -> Document:
     """FastAPI's document with all that it could not know.
 
     Args:
         document: as FastAPI made it; it stays as it is.
-        features: how many the model wants; None while there is no model.
+        profile: of what the model wants; None while there is no model.
+        names: an example of each path parameter.
         max_rows: of one request.
     """
     paths = {**document["paths"]}
@@ -351,9 +358,53 @@ def complete(document: Document, features: int | None, max_rows: int) -> Documen
         answers = {"200": {"description": "As asked for.", **_json(schema)}, **others}
         paths[path] = {"get": {**paths[path]["get"], "responses": answers}}
     paths["/drift"]["get"]["parameters"] = [_AFTER]
+    report = paths["/drift/report"]["get"]
+    paths["/drift/report"] = {"get": {**report, "responses": {**report["responses"], **_errors(503)}}}
     text = {"description": "As asked for.", "content": {"text/plain": {"schema": _TEXT}}}
     paths["/metrics"] = {"get": {**paths["/metrics"]["get"], "responses": {"200": text}}}
-    width = {} if features is None else {"minItems": features, "maxItems": features}
-    rows = {**ROWS, "maxItems": max_rows, "items": {**ROWS["items"], **width}}
-    schemas = {"Rows": rows}
-    return {**document, "paths": paths | _PREDICTIONS, "components": {"schemas": schemas}}
+    bodies = _bodies(example_rows(profile))
+    paths |= {path: {"post": _with_body(of["post"], bodies[path])} for path, of in _PREDICTIONS.items()}
+    width = {} if profile is None else {"minItems": len(profile.names), "maxItems": len(profile.names)}
+    schemas = {"Rows": {**ROWS, "maxItems": max_rows, "items": {**ROWS["items"], **width}}}
+    return {**document, "paths": _with_examples(paths, names), "components": {"schemas": schemas}}
+
+
+def example_rows(profile: Profile | None) -> list[list[float]]:
+    """Two rows that look like the baseline's, at its third and seventh decile."""
+    if profile is None:
+        return IRIS
+    return [[feature.edges[decile] for feature in profile.features] for decile in TYPICAL]
+
+
+def _bodies(rows: list[list[float]]) -> Mapping[str, Document]:
+    """An example of a body for each path that predicts."""
+    tensor = {"name": "inputs", "shape": [1, len(rows[0])], "datatype": "FP64", "data": rows[0]}
+    infer = {"id": "42", "inputs": [tensor], "outputs": [{"name": "predict"}]}
+    own = {"/predict": {"inputs": rows}, "/v1/models/{name}:predict": {"instances": rows[:1]}}
+    return {path: own.get(path, infer) for path in _PREDICTIONS}
+
+
+def _with_body(operation: Document, example: Document) -> Document:
+    request = operation["requestBody"]
+    content = {**request["content"]}
+    content["application/json"] = {**content["application/json"], "example": example}
+    return {**operation, "requestBody": {**request, "content": content}}
+
+
+def _with_examples(paths: Document, examples: Mapping[str, str]) -> Document:
+    """The same paths, whose parameters have these examples by name."""
+
+    def exemplified(parameters: list[Document]) -> list[Document]:
+        return [
+            parameter | ({"example": examples[parameter["name"]]} if examples.get(parameter["name"]) else {})
+            for parameter in parameters
+        ]
+
+    return {
+        path: {
+            method: operation
+            | ({"parameters": exemplified(operation["parameters"])} if "parameters" in operation else {})
+            for method, operation in operations.items()
+        }
+        for path, operations in paths.items()
+    }

@@ -27,6 +27,7 @@ from aiops_inference.forms import Answered, Form
 from aiops_inference.monitor import SCORE_DIGITS, Judgement, Monitor, Rows
 from aiops_inference.notify import Notifier
 from aiops_inference.predictor import Asked, Batcher
+from aiops_inference.reporting import ReportPage
 from aiops_inference.settings import RuntimeFile, Settings
 from aiops_inference.state import Keeper, StateFile, restored
 from aiops_inference.telemetry import Log, Metrics, Sampler
@@ -73,6 +74,7 @@ class Service:
         if self.settings.webhook:
             secret = self.settings.webhook_secret
             self._notifier = Notifier(self.settings.webhook, self.metrics, self.log, secret=secret)
+        self._page = ReportPage(self.settings.service_name)
         self._last_complaint = ""
         self.metrics.watch_log(self.log)
 
@@ -211,6 +213,16 @@ class Service:
         """
         model = self._ready()
         return (await model.keeper.report(model.validator.expectations, after)).to_dict()
+
+    async def drift_page(self) -> bytes:
+        """The document of /drift/report.
+
+        Raises:
+            NotReadyError: there is no model, so there are no counts.
+        """
+        model = self._ready()
+        report = model.monitor.report(model.validator.expectations, time.time())
+        return await self._page.html(model.artifacts.profile, report, self._runtime.current, model.artifacts.classes)
 
     def submit(
         self, body: bytes, answer: Callable[[int, bytes], None], caller: Caller = NOBODY, form: Form = forms.plain

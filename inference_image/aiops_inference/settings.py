@@ -18,6 +18,9 @@ from aiops_inference.errors import RuntimeConfigError, SettingsError, describe
 
 DEFAULT_Z_SCORE: Final = 5.0
 DEFAULT_COOLDOWN: Final = 300.0
+DEFAULT_MIN_SAMPLES: Final = 50
+DEFAULT_FALSE_ALARM_INTERVAL: Final = 30 * 86400.0
+MAX_ROWS_ASKED: Final = 10**12
 MAX_RUNTIME_BYTES: Final = 1 << 20  # a ConfigMap cannot carry more
 MAX_PORT: Final = 65535
 DRIFT_STATE: Final = Path("/tmp/aiops-drift/state.json")  # noqa: S108 - a pod has its own emptyDir there
@@ -119,6 +122,9 @@ class RuntimeSettings:
         expectations: `auto` validates where there is a suite, `disabled` never.
         webhook_cooldown: seconds between two webhooks of one detector.
         webhook_muted: whether none is sent, because a person has acknowledged the drift that is on.
+        min_samples: rows below which the pod's page has no verdict.
+        average_run_length: rows between two false alarms on it; None where the next says it in time.
+        false_alarm_interval: seconds between two; 0 where only the mean is watched.
     """
 
     z_score: float = DEFAULT_Z_SCORE
@@ -126,6 +132,9 @@ class RuntimeSettings:
     expectations: ExpectationsMode = "auto"
     webhook_cooldown: float = DEFAULT_COOLDOWN
     webhook_muted: bool = False
+    min_samples: int = DEFAULT_MIN_SAMPLES
+    average_run_length: float | None = None
+    false_alarm_interval: float = DEFAULT_FALSE_ALARM_INTERVAL
 
     @classmethod
     def parse(cls, content: bytes, drift_threshold: float | None = None) -> "RuntimeSettings":
@@ -162,14 +171,18 @@ class RuntimeSettings:
         z_score = _positive(drift.get("zScoreThreshold", DEFAULT_Z_SCORE), "drift.zScoreThreshold")
         webhook = _mapping(drift.get("webhook"), "drift.webhook")
         cooldown = webhook.get("cooldown", DEFAULT_COOLDOWN)
+        run_length = drift.get("averageRunLength")
         return cls(
             z_score=z_score if drift_threshold is None else drift_threshold,
             features=_features(drift.get("features")),
             expectations=mode,
-            webhook_cooldown=0.0
-            if cooldown == 0 and cooldown is not False
-            else _positive(cooldown, "drift.webhook.cooldown"),
+            webhook_cooldown=_zero_or_positive(cooldown, "drift.webhook.cooldown"),
             webhook_muted=webhook.get("muted") is True,
+            min_samples=int(_rows(drift.get("minSamples", DEFAULT_MIN_SAMPLES), "drift.minSamples")),
+            average_run_length=None if run_length is None else _rows(run_length, "drift.averageRunLength"),
+            false_alarm_interval=_zero_or_positive(
+                drift.get("falseAlarmInterval", DEFAULT_FALSE_ALARM_INTERVAL), "drift.falseAlarmInterval"
+            ),
         )
 
 
@@ -238,6 +251,19 @@ def _positive(value: object, place: str) -> float:
         message = f"{place} is {_shown(value)}; it must be a number above 0"
         raise RuntimeConfigError(message)
     return float(value)
+
+
+def _zero_or_positive(value: object, place: str) -> float:
+    """Above 0, or 0, which says that there shall be none."""
+    return 0.0 if value == 0 and value is not False else _positive(value, place)
+
+
+def _rows(value: object, place: str) -> float:
+    rows = _positive(value, place)
+    if not 1 <= rows <= MAX_ROWS_ASKED:
+        message = f"{place} is {_shown(value)}; it must be a number of rows from 1 to {MAX_ROWS_ASKED}"
+        raise RuntimeConfigError(message)
+    return rows
 
 
 def _features(value: object) -> dict[str, float]:

@@ -18,6 +18,7 @@ from typing import Any, Final
 import aiohttp
 
 from aiops_drift import (
+    RATE_SECONDS,
     Baseline,
     Cursor,
     Expectations,
@@ -28,6 +29,7 @@ from aiops_drift import (
     in_order,
     observe,
     reconsider,
+    run_length,
     verdict,
 )
 from aiops_drift.verdict import RECOVERY_FRACTION, WINDOW_ROWS
@@ -47,9 +49,6 @@ CHUNK: Final = 64 * 2**10
 SILENT_ROUNDS: Final = 6  # polls without any answer after which the verdict is unknown
 MAX_CURSORS: Final = 256  # incarnations remembered a service: more than a rollout of 100 pods makes
 MAX_CURSOR_NUMBERS: Final = 2**17  # the same, times features: a pod may change its incarnation at each poll
-RATE_SECONDS: Final = 60.0  # over which rows must have come before a rate is made of them
-RUN_LENGTH: Final = 10**6  # rows, as long as no rate is known
-RUN_LENGTHS: Final = (10**4, 10**9)
 BATCH_ROWS: Final = 50  # rows that a pod gathers before it validates them
 JITTER: Final = 0.1
 
@@ -216,18 +215,9 @@ def judged(memory: Memory, drift: Drift) -> Memory:
 
 
 def thresholds(memory: Memory, drift: Drift) -> Thresholds:
-    """What the resource asks for, with its false-alarm interval in rows.
-
-    In powers of two, so that a rate that wavers does not move thresholds: they go with the logarithm of the run length.
-    """
-    if drift.average_run_length is not None:
-        return replace(drift.thresholds, run_length=float(drift.average_run_length))
-    if drift.false_alarm_interval == 0:
-        return drift.thresholds
-    rows = RUN_LENGTH if memory.row_rate is None else memory.row_rate * drift.false_alarm_interval
-    shortest, longest = RUN_LENGTHS
-    rows = min(max(rows, shortest), longest)
-    return replace(drift.thresholds, run_length=2.0 ** round(math.log2(rows)))
+    """What the resource asks for, with its false-alarm interval in rows."""
+    rows = run_length(drift.average_run_length, drift.false_alarm_interval, memory.row_rate)
+    return replace(drift.thresholds, run_length=rows)
 
 
 def timely_expectations(memory: Memory) -> list[Expectations]:

@@ -23,15 +23,20 @@ def runtime_config_map(service: InferenceService) -> dict[str, Any]:
 
 def _runtime_yaml(drift: Drift, *, muted: bool) -> str:
     webhook = drift.webhook or Webhook()
-    settings = {
+    settings: dict[str, Any] = {
         "drift": {
             "zScoreThreshold": drift.thresholds.z_score,
             "features": [
                 {"name": name, "zScoreThreshold": threshold} for name, threshold in drift.thresholds.features.items()
             ],
+            # What the verdict in the resource is made by: for the pod's own page, which shows its own rows by the same rules.
+            "minSamples": drift.thresholds.min_samples,
+            "falseAlarmInterval": drift.false_alarm_interval,
             "expectations": {"mode": drift.expectations_mode},
             # Pods tell of nothing that a person has acknowledged; the key is there in such an episode alone.
             "webhook": {"cooldown": webhook.cooldown} | ({"muted": True} if muted else {}),
         }
     }
+    if drift.average_run_length is not None:
+        settings["drift"]["averageRunLength"] = drift.average_run_length
     return yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)

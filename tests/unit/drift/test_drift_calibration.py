@@ -11,7 +11,7 @@ from scipy import stats
 from aiops_drift import Baseline, Block, Calibration, Counts, Profile, State, Thresholds, observe, verdict
 from aiops_drift.scores import score_map
 from aiops_drift.sequential import statistics
-from aiops_drift.windowed import adjusted, chi_squared_tail, windowed
+from aiops_drift.windowed import adjusted, chi_squared_tail, kolmogorov_tail, windowed
 
 RNG = np.random.default_rng(3)
 RUN_LENGTH = 2000.0
@@ -146,6 +146,12 @@ def test_the_run_length_is_the_one_that_was_asked_for(phi):
             alarms += bool(above.size)
 
     assert 0.5 * RUN_LENGTH < rows / alarms < 2 * RUN_LENGTH
+
+
+@given(st.floats(0.2, 8))
+def test_the_tail_of_kolmogorov_s_distance_is_the_textbook_s(x):
+    """However few terms of the series are summed."""
+    assert pytest.approx(float(stats.kstwobign.sf(x)), rel=1e-9, abs=1e-15) == kolmogorov_tail(x)
 
 
 @given(st.floats(0, 200), st.integers(1, 12))

@@ -20,6 +20,18 @@ drift:
 """
 
 
+def test_what_the_pod_s_page_judges_by_is_in_the_file():
+    """The rows and the run length that the resource asks for; where the file says nothing, what a resource asks for."""
+    content = b"drift: {minSamples: 80, averageRunLength: 20000, falseAlarmInterval: 0}"
+    asked, defaults = RuntimeSettings.parse(content), RuntimeSettings.parse(b"")
+    assert (80, 20000.0, 0.0) == (asked.min_samples, asked.average_run_length, asked.false_alarm_interval)
+    assert (50, None, 30 * 86400) == (
+        defaults.min_samples,
+        defaults.average_run_length,
+        defaults.false_alarm_interval,
+    )
+
+
 def test_an_empty_environment_gives_the_documented_defaults():
     """The image on its own needs no variable."""
     settings = Settings.from_environment({})
@@ -106,6 +118,10 @@ def test_the_environment_wins_over_the_file():
         (b"drift: {features: [{name: a}]}", "drift.features[0].zScoreThreshold is None"),
         (b"drift: {expectations: {mode: maybe}}", "drift.expectations.mode is 'maybe'; it must be auto or disabled"),
         (b"drift: {webhook: {cooldown: 5m}}", "drift.webhook.cooldown is '5m'"),
+        (b"drift: {minSamples: 0}", "drift.minSamples is 0"),
+        (b"drift: {minSamples: .5}", "drift.minSamples is 0.5; it must be a number of rows"),
+        (b"drift: {averageRunLength: 1.0e+300}", "drift.averageRunLength is 1e+300; it must be a number of rows"),
+        (b"drift: {falseAlarmInterval: -1}", "drift.falseAlarmInterval is -1"),
         (b"drift: {webhook: {cooldown: false}}", "drift.webhook.cooldown is False"),
         (b"#" * 2_000_000, "it has 2000000 bytes"),
         (b"drift: {expectations: {mode: [auto]}}", "drift.expectations.mode is ['auto']; it must be auto or disabled"),

@@ -90,11 +90,22 @@ def test_runtime_config_map(make):
         "drift": {
             "zScoreThreshold": 4.5,
             "features": [{"name": "petal length (cm)", "zScoreThreshold": 4.0}],
+            "minSamples": 50,
+            "falseAlarmInterval": 30 * 86400,
             "expectations": {"mode": "disabled"},
             "webhook": {"cooldown": 90},
         }
     }
     assert built == {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata("iris-runtime"), "data": {}}
+
+
+def test_the_run_length_asked_for_reaches_the_pods(make):
+    """In rows where it was asked for so, and in seconds."""
+    built = resources.runtime_config_map(
+        make({"drift": {"averageRunLength": 20000, "falseAlarmInterval": "1h", "minSamples": 80}})
+    )
+    drift = yaml.safe_load(built["data"]["runtime.yaml"])["drift"]
+    assert (20000, 3600, 80) == (drift["averageRunLength"], drift["falseAlarmInterval"], drift["minSamples"])
 
 
 def test_model_config_map(make):
