@@ -118,12 +118,12 @@ def sums(profile: Profile, values: Rows) -> Sums:
     blocks, rows, columns = values.shape
     flat = values.reshape(-1, columns)
     missing = np.isnan(flat)
-    reached = profile.reached(flat)
+    stretches = profile.stretches(flat)
     scores = np.empty((3, *flat.shape))
     z = profile.z_scores(flat)
     np.minimum(z, Z_LIMIT, out=z)
     np.maximum(z, -Z_LIMIT, out=scores[0])
-    scores[1], scores[2] = profile.rank_scores(flat, reached)
+    scores[1], scores[2] = profile.rank_scores(flat, stretches)
     missed = np.add.reduce(missing.reshape(values.shape), axis=1, dtype=np.int64)
     if missed.any():
         scores[:, missing] = 0.0
@@ -136,5 +136,5 @@ def sums(profile: Profile, values: Rows) -> Sums:
         spread_sums,
         missed,
         np.add.reduce(profile.unseen(flat).reshape(values.shape), axis=1, dtype=np.int64),
-        profile.bins(reached.reshape(reached.shape[0], *values.shape), missed),
+        profile.bins(stretches.reshape(values.shape), ~missing.reshape(values.shape)),
     )

@@ -1,5 +1,6 @@
 """Drift as one pod sees it: the seed's rule on each request, and the counts of every accepted row."""
 
+import itertools
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -86,8 +87,11 @@ class Monitor:
         if predictions is None or not self._profile.outputs:
             return None
         codes = self._codes
-        values = predictions if codes is None else [codes.get(label, np.nan) for label in predictions]
-        return np.array(values, dtype=np.float64).reshape(len(predictions), len(self._profile.outputs))
+        if codes is None:
+            values = np.array(predictions, dtype=np.float64)
+        else:
+            values = np.fromiter(map(codes.get, predictions, itertools.repeat(np.nan)), np.float64, len(predictions))
+        return values.reshape(len(predictions), len(self._profile.outputs))
 
     def worst(self, judgement: Judgement) -> tuple[str, float, float]:
         """The feature that is furthest beyond its threshold, its score and that threshold."""
