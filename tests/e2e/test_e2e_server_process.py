@@ -413,9 +413,8 @@ def test_a_client_that_does_not_read_does_not_delay_the_end(run):
     assert not [line for line in pod.lines() if "traceback" in line]
 
 
-SERVER_DOCUMENTED = (
-    21.0 - 2.0 + 0.5
-)  # seconds from SIGTERM to the end at most, as server.py says, with this DRAIN_SECONDS
+# Seconds from SIGTERM to the end at most: what server.py says, with the DRAIN_SECONDS of these pods.
+SERVER_DOCUMENTED = 21.0 - 2.0 + 0.5
 LONG_ID = "x" * 128
 
 
