@@ -38,16 +38,16 @@ def eventually(condition, what):
 class Pod:
     """A server process on a free port, and its log."""
 
-    def __init__(self, path, log, environment):
+    def __init__(self, path, log, environment, stdout=None):
         with socket.create_server(("127.0.0.1", 0)) as probe:
             port = probe.getsockname()[1]
         self.log = log
         self.client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10)
-        with log.open("wb") as stdout:
+        with log.open("wb") as output:
             self.process = subprocess.Popen(
                 COMMAND,
-                stdout=stdout,
-                stderr=subprocess.STDOUT,
+                stdout=output if stdout is None else stdout,
+                stderr=output,
                 env={
                     **os.environ,
                     "HOST": "127.0.0.1",
@@ -95,8 +95,8 @@ def run(artifacts, tmp_path):
     """Starts pods, and leaves none behind."""
     with contextlib.ExitStack() as stack:
 
-        def start(path=artifacts, **environment):
-            pod = Pod(path, tmp_path / f"log-{time.monotonic_ns()}", environment)
+        def start(path=artifacts, stdout=None, **environment):
+            pod = Pod(path, tmp_path / f"log-{time.monotonic_ns()}", environment, stdout)
             stack.callback(pod.client.close)
             stack.callback(pod.process.wait)
             stack.callback(pod.process.kill)

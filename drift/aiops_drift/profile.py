@@ -344,7 +344,7 @@ class _Stretches(NamedTuple):
             rises = (location, _slopes(feature.knots, location), spread, _slopes(feature.knots, spread))
             lines.append(np.stack([np.asarray(table)[knot] for table in (feature.knots, *rises)]))
             bins.append(np.searchsorted(feature.edges, starts, side="right"))
-        first = np.cumsum(lengths, dtype=np.intp) - lengths
+        first = np.cumsum(lengths) - lengths
         return cls(cuts, first.astype(np.intp), np.hstack(lines), np.concatenate(bins).astype(np.intp))
 
     def of_values(self, values: Rows) -> Places:

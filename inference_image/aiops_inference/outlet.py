@@ -9,6 +9,7 @@ full, or a pipe without a reader, refuses the line.
 
 import os
 import select
+import time
 from typing import Final
 
 MOST_WAITING: Final = 1 << 20  # bytes: about a second of lines under full load
@@ -49,6 +50,13 @@ class Outlet:
         """Pass on what waits, as far as it is taken."""
         if self._waiting:
             del self._waiting[: self._pass_on(self._waiting)]
+
+    def finish(self, seconds: float) -> None:
+        """Pass on what waits while there is a reader that takes it: the one time that somebody waits, for so long at most."""
+        deadline = time.monotonic() + seconds
+        while self._waiting and (left := deadline - time.monotonic()) > 0:
+            self._poll.poll(left * 1000)
+            self.flush()
 
     def _pass_on(self, lines: bytes | bytearray) -> int:
         """How many bytes are done with, written or lost; the others have to wait."""

@@ -8,9 +8,10 @@ The end, each step with a limit of its own, whatever hangs:
 | the socket is closed; what is being answered is answered, and clients that do not read are left (8) | 10 |
 | the validating process is killed | 2 |
 | webhooks are delivered, their connections closed | 6 |
+| the log's reader takes what it left waiting | 1 |
 | the process ends, without waiting for a thread that still reads a model or resolves a name | 0 |
 
-That is 20 s, 23 with the operator's preStop, of Kubernetes' 30. One call of the model that has begun is not interrupted: a model
+That is 21 s, 24 with the operator's preStop, of Kubernetes' 30. One call of the model that has begun is not interrupted: a model
 that takes longer than the rest of the 30 s is killed with the pod.
 """
 
@@ -59,7 +60,7 @@ class DrainingServer(uvicorn.Server):
         Python would wait for its threads without end: for one that reads a model from a volume that hangs, for one.
         """
         await super().serve(sockets)
-        self._service.log.flush()
+        self._service.log.finish()
         os._exit(0)
 
     async def on_tick(self, counter: int) -> bool:

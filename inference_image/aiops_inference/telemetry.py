@@ -25,6 +25,7 @@ from aiops_inference.outlet import Outlet
 from aiops_inference.stages import Histogram, Stages
 
 LEVELS: Final[Mapping[str, int]] = {"DEBUG": 10, "INFO": 20, "WARNING": 30, "ERROR": 40}
+LAST_LINES: Final = 1.0  # seconds that an end waits for the log's reader
 EXPECTATIONS_STATES: Final = ("disabled", "pending", "passed", "failed", "error")
 LATENCY_BUCKETS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
@@ -113,6 +114,11 @@ class Log:
         """Pass on what a slow reader has left, as far as it takes it now."""
         with contextlib.suppress(OSError, ValueError):
             self._stream.flush()
+
+    def finish(self) -> None:
+        """The last line was written: a slow reader has a moment left."""
+        if isinstance(self._stream, Outlet):
+            self._stream.finish(LAST_LINES)
 
     def _put(self, lines: bytes) -> None:
         # A reader that went away must not turn predictions into errors.

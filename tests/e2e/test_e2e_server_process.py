@@ -2,8 +2,11 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
+import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -270,3 +273,101 @@ def test_a_client_that_does_not_read_does_not_delay_the_end(run):
     assert 0 == pod.process.wait(timeout=20)
     made.close()
     assert not [line for line in pod.lines() if "traceback" in line]
+
+
+# Seconds from SIGTERM to the end at most: what server.py says, with the DRAIN_SECONDS of these pods.
+SERVER_DOCUMENTED = 21.0 - 2.0 + 0.5
+LONG_ID = "x" * 128
+
+
+def metric(pod, name):
+    """A sample without labels."""
+    return next(float(line.split()[1]) for line in pod.get("/metrics").text.splitlines() if line.startswith(name + " "))
+
+
+def many(pod, count):
+    """Predictions with long lines; the bodies are pipelined, and each is answered."""
+    body = json.dumps({"inputs": [[5.123456789012345, 3.5, 140.123456789012345, 0.2]] * 3}).encode()
+    lines = [HEAD, b"X-Request-ID: " + LONG_ID.encode() + b"\r\n", b"Content-Length: %d\r\n" % len(body)]
+    whole = b"".join(lines) + b"\r\n" + body
+    last = b"".join(lines) + b"Connection: close\r\n\r\n" + body
+    with connection(pod, b"") as made:
+        sender = threading.Thread(target=made.sendall, args=(whole * (count - 1) + last,))
+        sender.start()
+        found = b""
+        while more := made.recv(1 << 16):
+            found += more
+        sender.join()
+    return found.count(b"HTTP/1.1 200 OK")
+
+
+def test_a_log_that_nobody_reads_holds_nothing_up(run):
+    """Predictions and probes go on; what was lost is counted and told, and all other lines are whole when it is read."""
+    reader, writer = os.pipe()
+    pod = run(stdout=writer, EXPECTATIONS_PATH="/nowhere")
+    os.close(writer)
+    pod.ready()
+    asked = 0
+    while asked < 8000 and not metric(pod, "log_lines_dropped_total"):
+        asked += 500
+        assert 500 == many(pod, 500)
+    dropped = metric(pod, "log_lines_dropped_total")
+    assert 0 < dropped < asked
+    assert 200 == pod.get("/livez").status_code
+
+    with os.fdopen(reader, "rb") as stream:
+        lines, later = [], 0
+        while not lines or b"log lines dropped" not in lines[-1]:
+            later += pod.client.post("/predict", content=SEED_BODY).status_code == 200
+            lines.append(stream.readline())
+        pod.process.terminate()
+        lines += stream.readlines()
+    assert 0 == pod.process.wait(timeout=SERVER_DOCUMENTED)
+    documents = [json.loads(line[line.index(b"{") :]) for line in lines]
+    total = [found["total"] for found in documents if found["event"] == "log lines dropped"][-1]
+    told = sum(found["event"] in {"prediction", "drift"} for found in documents)
+    assert dropped <= total
+    assert 2 * asked + later == told + total  # of the long ones a line of the prediction and one of its drift
+    assert "stopped" == documents[-1]["event"]
+
+
+def test_a_full_disk_does_not_fail_predictions(run):
+    """Every line is lost and counted."""
+    with Path("/dev/full").open("wb") as full:
+        pod = run(stdout=full, EXPECTATIONS_PATH="/nowhere")
+    pod.ready()
+    assert [0, 2] == pod.predict(json.loads(SEED_BODY)["inputs"])["predictions"]
+    assert metric(pod, "log_lines_dropped_total") >= 2
+    pod.process.terminate()
+    assert 0 == pod.process.wait(timeout=SERVER_DOCUMENTED)
+
+
+def test_what_hangs_does_not_delay_the_end(run, artifacts):
+    """A receiver that never answers and a validating process that does not move: over in time, and told."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/hook"
+        pod = run(DRIFT_WEBHOOK=url)
+        pod.ready()
+        (child,) = eventually(pod.children, "the validating process")
+        os.kill(child, signal.SIGSTOP)
+        assert pod.predict(np.load(artifacts / "baseline.npy") * [1, 1, 100, 1])["drift_detected"]
+        accepted, _ = silent.accept()  # the webhook is on its way
+        with accepted:
+            began = time.monotonic()
+            pod.process.terminate()
+            assert 0 == pod.process.wait(timeout=SERVER_DOCUMENTED)
+            assert time.monotonic() - began < SERVER_DOCUMENTED
+    assert not alive(child)
+    ended = [line for line in pod.lines() if '"result": "dropped"' in line or '"event": "stopped"' in line]
+    assert ["WARNING", "INFO"] == [line.split()[0] for line in ended]
+
+
+def test_a_model_that_cannot_be_read_to_its_end_does_not_delay_the_end(run, tmp_path):
+    """A volume that hangs: nobody waits for the thread that reads it."""
+    os.mkfifo(tmp_path / "model.pkl")
+    pod = run(tmp_path)
+    eventually(lambda: pod.get("/livez"), "alive")
+    assert "Loading" == pod.get("/health").json()["reason"]
+    pod.process.terminate()
+    assert 0 == pod.process.wait(timeout=SERVER_DOCUMENTED)
+    assert 'INFO {"event": "stopped"}' == pod.lines()[-1]

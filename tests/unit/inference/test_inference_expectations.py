@@ -17,8 +17,11 @@ from aiops_inference.validator import SuiteError, check_suite, label, serve, sum
 FEATURES = ("a", "b")
 SUITE = {"name": "s", "expectations": [{"type": "expect_x", "kwargs": {}}]}
 
+STATES = ("disabled", "pending", "passed", "failed", "error")
+
 # Stands in for the validating process: the same wire, a rule of its own, and a way to die.
 CHILD = """
+import signal
 import sys
 import numpy as np
 from aiops_inference.validator import serve
@@ -29,6 +32,8 @@ def make(suite, features):
     def validate(rows):
         if (rows == 666).any():
             sys.exit(9)
+        if (rows == 777).any():
+            signal.pause()
         ok = bool((rows < 10).all())
         return {"state": "passed" if ok else "failed", "evaluated_rows": len(rows),
                 "failed": [] if ok else ["expect_small(a)"], "message": ""}
@@ -42,6 +47,7 @@ class Watch:
     """A validator of the stand-in process, and what it told."""
 
     def __init__(self):
+        self.now = 0.0
         self.failures = []
         self.stream = io.BytesIO()
         self.metrics = Metrics()
@@ -53,11 +59,17 @@ class Watch:
             interval=0,
             first_pause=0.01,
             command=(sys.executable, "-c", CHILD),
+            clock=lambda: self.now,
         )
 
-    def count(self, name):
+    def count(self, name, **labels):
         """A metric's value."""
-        return self.metrics.registry.get_sample_value(name)
+        return self.metrics.registry.get_sample_value(name, labels)
+
+    def shown(self):
+        """The state, the lag and the waiting rows in the metrics."""
+        states = [state for state in STATES if self.count("expectations_state", state=state)]
+        return *states, self.count("expectations_lag_seconds"), self.count("expectations_waiting_rows")
 
 
 @contextlib.asynccontextmanager
@@ -286,3 +298,61 @@ def test_a_suite_that_is_not_json_is_an_error():
     answers = io.BytesIO()
     serve(io.BytesIO(json.dumps({"suite": "{", "features": FEATURES}).encode() + b"\n"), answers)
     assert json.loads(answers.getvalue())["message"].startswith("the suite is not JSON")
+
+
+def test_the_verdict_and_how_far_it_is_behind_are_in_the_metrics(eventually):
+    """The age of the oldest row without a verdict, whether it waits for others or is being validated."""
+
+    async def scenario():
+        async with watching() as watch:
+            seen = [watch.shown()]
+            watch.validator.offer(rows(1, 10))
+            watch.now = 4.0
+            watch.validator.offer(rows(1, 10))
+            watch.now = 5.0
+            seen.append(watch.shown())
+            watch.validator.offer(rows(99, 30))
+            await eventually(lambda: watch.validator.expectations.state == "failed")
+            seen.append(watch.shown())
+            watch.validator.offer(rows(777))
+            await eventually(lambda: watch.shown()[2] == 0)
+            watch.now = 9.0
+            watch.validator.offer(rows(1, 7))
+            seen.append(watch.shown())
+            await watch.validator.stop()
+            return [*seen, watch.shown()], watch
+
+    seen, watch = asyncio.run(scenario())
+    assert [("pending", 0, 0), ("pending", 5, 20), ("failed", 0, 0), ("failed", 4, 7), ("disabled", 0, 0)] == seen
+    assert MIN_BATCH_ROWS == watch.count("expectations_dropped_rows_total")
+
+
+def test_the_metrics_are_right_when_the_process_dies(eventually):
+    """The rows that it died of are counted as lost, and what waits goes on ageing."""
+
+    async def scenario():
+        async with watching() as watch:
+            watch.validator.offer(rows(666))
+            await eventually(lambda: watch.validator.expectations.state == "error")
+            seen = [watch.shown()]
+            watch.validator.offer(rows(1, 3))
+            watch.now = 2.0
+            return [*seen, watch.shown()], watch
+
+    seen, watch = asyncio.run(scenario())
+    assert [("error", 0, 0), ("error", 2, 3)] == seen
+    assert MIN_BATCH_ROWS == watch.count("expectations_dropped_rows_total")
+
+
+def test_rows_do_not_wait_for_a_suite_that_cannot_be_applied(eventually):
+    """Nobody would ever take them."""
+
+    async def scenario():
+        async with watching({"expectation_suite_name": "old", "expectations": []}) as watch:
+            watch.validator.offer(rows(1, 3))
+            await eventually(lambda: watch.validator.expectations.state == "error" and watch.validator.pid is None)
+            watch.validator.offer(rows(1))
+            watch.now = 60.0
+            return watch.shown()
+
+    assert ("error", 0, 0) == asyncio.run(scenario())

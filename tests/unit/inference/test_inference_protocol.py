@@ -197,3 +197,74 @@ def test_a_full_queue_is_told_with_a_time_to_come_again(serving, directory):
     assert 200 == statuses[0]
     assert {200, 503} == set(statuses)
     assert all(b"retry-after: 1\r\n" in part and b'"reason":"Overloaded"' in part for part in refused)
+
+
+TRACE_ID, SPAN_ID = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+TRACEPARENT = f"traceparent: 00-{TRACE_ID}-{SPAN_ID}-01".encode()
+LONG_WAY = b"/predict?explain=false"
+
+
+def told(serving, directory, *pieces, **settings):
+    """The request ids of all answers to these bytes, and the log's lines of predictions and of drift."""
+
+    async def scenario():
+        async with serving(directory.write(), service_name="iris", **settings) as pod:
+            received = await talk(*pieces, app=create_app(pod.service), protocol_class=predicting(pod.service))
+            return received, [line for line in pod.lines() if '"prediction' in line or "Drift" in line]
+
+    received, lines = asyncio.run(scenario())
+    documents = [json.loads(line[line.index("{") :]) for line in lines]
+    return re.findall(rb"\r\nx-request-id: ([^\r]*)\r\n", received), documents, received
+
+
+@pytest.mark.parametrize("path", [b"/predict", LONG_WAY, b"/v1/models/iris:predict", b"/v2/models/iris/infer"])
+def test_a_request_is_found_again_by_its_id_and_its_trace(serving, directory, path):
+    """The id is in the answer, both are in its line and in the line of its drift, whichever way the request takes."""
+    rows = [[5.1, 3.5, 140, 0.2]]
+    tensor = {"name": "x", "shape": [1, 4], "datatype": "FP64", "data": rows[0]}
+    key = b"instances" if b"v1" in path else b"inputs"
+    body = json.dumps({key.decode(): [tensor] if b"v2" in path else rows}).encode()
+    ids, lines, _ = told(serving, directory, post(body, b"X-Request-ID: r/1", TRACEPARENT, path=path, close=True))
+
+    assert [b"r/1"] == ids
+    assert ["prediction", "drift"] == [line["event"] for line in lines]
+    for line in lines:
+        assert ("r/1", TRACE_ID, SPAN_ID) == (line["request_id"], line["trace_id"], line["span_id"])
+
+
+@pytest.mark.parametrize("path", [b"/predict", LONG_WAY])
+@pytest.mark.parametrize("sent", [[], [b'X-Request-ID: a"b'], [b"X-Request-ID: " + b"a" * 129], [b"X-Request-ID: a b"]])
+def test_an_id_is_made_where_none_is_usable(serving, directory, path, sent):
+    """What was sent is not repeated; the answer and the line agree, and a bad traceparent is left out."""
+    ids, (line,), received = told(
+        serving, directory, post(ROW, *sent, b"traceparent: 00-0-0-01", path=path, close=True)
+    )
+
+    assert re.fullmatch(rb"[0-9a-f]{8}-[0-9a-f]+", ids[0])
+    assert ids == [line["request_id"].encode()]
+    assert "trace_id" not in line
+    assert b"a" * 129 not in received
+
+
+@pytest.mark.parametrize("path", [b"/predict", LONG_WAY, b"/v1/models/other:predict"])
+def test_refusals_have_the_id_too(serving, directory, path):
+    """Whatever the status, on both ways, and where the bytes are not HTTP."""
+    ids, lines, received = told(
+        serving,
+        directory,
+        post(b"{", b"X-Request-ID: first", path=path),
+        post(b"{", b"X-Request-ID: second", path=path) + b"garbage\r\n\r\n",
+    )
+
+    assert ([b"first", b"second"], []) == (ids[:2], lines)
+    assert 3 == len(ids)
+    assert b"400 Bad Request" in received.rpartition(b"HTTP/1.1")[2]
+
+
+def test_a_failure_s_line_has_the_id(serving, directory):
+    """What is the server's fault is looked up in the log by what the client was answered with."""
+    pieces = [post(ROW, b"X-Request-ID: early", TRACEPARENT, close=True)]
+    ids, lines, _ = told(serving, directory, *pieces, model_sha256="0" * 64)
+
+    assert [b"early"] == ids
+    assert [("early", TRACE_ID)] == [(line["request_id"], line["trace_id"]) for line in lines]
