@@ -204,6 +204,15 @@ def merge(
     return replace(memory, finding=finding)
 
 
+def adjusted(memory: Memory, before: Drift, after: Drift) -> Memory:
+    """What is remembered when the resource asks for something else.
+
+    Rows are judged anew where what they are compared with has changed, and there alone: an episode that is acknowledged
+    half-way through its recovery, or a webhook's cooldown, must not end it.
+    """
+    return memory if thresholds(memory, before) == thresholds(memory, after) else judged(memory, after)
+
+
 def judged(memory: Memory, drift: Drift) -> Memory:
     """The same rows under thresholds that have changed."""
     if memory.finding.verdict is None or memory.baseline is None:
@@ -411,8 +420,7 @@ class Poller:
             tracked = _Tracked(service, (), mounted, taken_over(service))
             tracked.task = asyncio.create_task(self._poll_forever(tracked), name=f"poller of {service.key}")
             self._tracked[service.key] = tracked
-        if thresholds(tracked.memory, tracked.service.drift) != thresholds(tracked.memory, service.drift):
-            tracked.memory = judged(tracked.memory, service.drift)
+        tracked.memory = adjusted(tracked.memory, tracked.service.drift, service.drift)
         if tracked.pods != tuple(pods):
             tracked.wake.set()  # a new pod is asked at once: the model it has loaded is waited for
         tracked.service, tracked.pods, tracked.mounted = service, tuple(pods), mounted

@@ -254,6 +254,26 @@ def test_a_full_queue_drops_the_newest():
     assert ([True] * QUEUE + [False] * 2, {"dropped": 2}) == asyncio.run(scenario())
 
 
+def test_an_acknowledged_drift_is_not_posted(serving, directory):
+    """The operator mutes the webhooks of an episode that a person has acknowledged; the event is counted all the same."""
+    receiver = Receiver()
+    directory.settings.runtime_config.write_text("drift: {webhook: {cooldown: 0, muted: true}}")
+
+    async def scenario():
+        server = await asyncio.start_server(receiver.handle, "127.0.0.1", 0)
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+        async with serving(directory.write(), webhook=url) as pod:
+            await pod.predict({"inputs": [[5.1, 3.5, 140, 0.2]]})
+            metrics = (await pod.client.get("/metrics")).text
+        server.close()
+        await server.wait_closed()
+        return metrics
+
+    metrics = asyncio.run(scenario())
+    assert [] == receiver.posted
+    assert 'drift_events_total{detector="z_score"} 1.0' in metrics
+
+
 @pytest.mark.parametrize("cooldown", [0, 300])
 def test_drift_in_a_request_becomes_a_webhook(serving, directory, cooldown):
     """With service, score, feature, threshold and model, so that a receiver need not ask back."""

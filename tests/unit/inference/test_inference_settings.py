@@ -32,6 +32,12 @@ def test_what_the_pod_s_page_judges_by_is_in_the_file():
     )
 
 
+@pytest.mark.parametrize(("webhook", "muted"), [("{muted: true}", True), ("{muted: false}", False), ("{}", False)])
+def test_webhooks_are_muted_where_the_file_says_so(webhook, muted):
+    """Nothing but true mutes: what is not understood is told rather than kept back."""
+    assert muted is RuntimeSettings.parse(f"drift: {{webhook: {webhook}}}".encode()).webhook_muted
+
+
 def test_an_empty_environment_gives_the_documented_defaults():
     """The image on its own needs no variable."""
     settings = Settings.from_environment({})

@@ -379,6 +379,19 @@ def test_the_cooldown_does_not_roll(make):
     assert resources.template_hash(make(long), MOUNT, "i:1") == resources.template_hash(make(short), MOUNT, "i:1")
 
 
+def test_an_acknowledged_episode_mutes_the_webhooks_and_does_not_roll(make):
+    """While the status shows the episode that the spec names; another is told."""
+    spec = {"drift": {"acknowledgedEpisode": "e1", "webhook": {"url": "http://hook"}}}
+    muted = []
+    for shown in ({"episode": "e1"}, {"episode": "e2"}, {}):
+        built = resources.runtime_config_map(make(spec, {"drift": shown}))
+        muted.append(yaml.safe_load(built["data"]["runtime.yaml"])["drift"]["webhook"].get("muted"))
+    assert muted == [True, None, None]
+    without = make({"drift": {"webhook": {"url": "http://hook"}}})
+    acknowledged = make(spec, {"drift": {"episode": "e1"}})
+    assert resources.template_hash(acknowledged, MOUNT, "i:1") == resources.template_hash(without, MOUNT, "i:1")
+
+
 def test_an_upgraded_operator_keeps_the_template_of_the_one_before(make):
     """Same question, same answer, whatever this operator would have built; until the question changes."""
     service = make()

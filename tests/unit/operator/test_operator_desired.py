@@ -153,6 +153,8 @@ def status_with(drift=None, **conditions):
 
 CALM, DRIFTING = status_with(DriftDetected=("False", "B")), status_with({"episode": "e1"}, DriftDetected=("True", "B"))
 
+KNOWN = status_with({"episode": "e1", "acknowledged": True}, DriftDetected=("True", "B"))
+
 
 @pytest.mark.parametrize(
     ("before", "after", "told"),
@@ -162,6 +164,11 @@ CALM, DRIFTING = status_with(DriftDetected=("False", "B")), status_with({"episod
         (DRIFTING, DRIFTING, []),
         (DRIFTING, CALM, [("Normal", "DriftCleared")]),
         (DRIFTING, status_with({"episode": "e1"}), []),
+        (DRIFTING, KNOWN, [("Normal", "DriftAcknowledged")]),
+        (KNOWN, KNOWN, []),
+        (KNOWN, DRIFTING, []),
+        (KNOWN, CALM, [("Normal", "DriftCleared")]),
+        (KNOWN, status_with({"episode": "e2"}, DriftDetected=("True", "B")), [("Warning", "DriftDetected")]),
         (status_with({"episode": "e1"}), DRIFTING, []),
         (status_with({"episode": "e1"}), CALM, [("Normal", "DriftCleared")]),
         (DRIFTING, status_with({"episode": "e2"}, DriftDetected=("True", "B")), [("Warning", "DriftDetected")]),

@@ -13,8 +13,10 @@ from aiohttp import web
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aiops_drift import Expectations, Profile, Recorder, State, Thresholds
+from aiops_drift import Counts, Expectations, Profile, Recorder, State, Thresholds
 from aiops_operator import drift, status
+from aiops_operator.api import Webhook
+from aiops_operator.desired import announcements
 from aiops_operator.drift import Memory, Pod, PodClient, Poller, Timing
 from aiops_operator.errors import PodError
 from aiops_operator.metrics import Metrics
@@ -131,6 +133,87 @@ def test_the_rate_is_that_since_the_first_answer():
         memory = drift.merge(memory, {pod.pod: report}, SETTINGS)
 
     assert ((1000.0, 160), 320 / 90) == (memory.counting_from, memory.row_rate)
+
+
+def test_only_what_the_verdict_compares_with_judges_anew():
+    """An acknowledgement half-way through the recovery, or a cooldown, leaves the episode on; a threshold does not."""
+    pod = FakePod().receive(rows(256, 9.0))
+    memory = merged(pod)
+    memory = merged(pod.receive(rows(96)), memory=memory)
+    changes = [
+        replace(SETTINGS, acknowledged_episode="e"),
+        replace(SETTINGS, webhook=Webhook(cooldown=1)),
+        replace(SETTINGS, thresholds=Thresholds(z_score=15.0), false_alarm_interval=0),
+    ]
+    after = [drift.adjusted(memory, SETTINGS, change).state.drifting for change in changes]
+    assert (True, [True, True, False]) == (memory.state.drifting, after)
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.lists(st.sampled_from(["poll", "twice", "miss"]), min_size=1, max_size=30))
+def test_missed_and_repeated_rounds_change_nothing(rounds):
+    """Two pods, drift on and off: whatever rounds fail or come twice, the state after the next is the same."""
+    steady, shaken = [FakePod("p0"), FakePod("p1")], [FakePod("p0"), FakePod("p1")]
+    expected, found = Memory(), Memory()
+    for number, kind in enumerate((*rounds, "poll")):
+        for index in range(2):
+            given_rows = rows(16, 9.0 if 4 <= number < 12 else 0.0, seed=2 * number + index)
+            steady[index].receive(given_rows, number + index / 2)
+            shaken[index].receive(given_rows, number + index / 2)
+        expected = merged(*steady, memory=expected)
+        if kind == "miss":
+            found = drift.merge(found, {pod.pod: PodError("no answer") for pod in shaken}, SETTINGS)
+        else:
+            found = merged(*shaken, memory=found)
+        if kind == "twice":
+            found = merged(*shaken, memory=found)
+    assert (expected.state, expected.rows, expected.cursors) == (found.state, found.rows, found.cursors)
+
+
+def test_a_pod_that_dies_loses_what_came_after_the_last_poll():
+    """96 rows polled, 64 lost with the pod, 48 of the one in its place; the other pod's rows are all there."""
+    dying, other = FakePod("p0", incarnation="first"), FakePod("p1")
+    memory = merged(dying.receive(rows(96)), other.receive(rows(32, seed=3)))
+    dying.receive(rows(64, seed=4))
+    successor = FakePod("p0", incarnation="second").receive(rows(48, seed=5))
+    memory = merged(successor, other.receive(rows(32, seed=6)), memory=memory)
+    seen_rows = [rows(96), rows(32, seed=3), rows(48, seed=5), rows(32, seed=6)]
+    total = Counts.zero(2)
+    for block in memory.state.blocks:
+        total += block.counts
+    assert Counts.of(PROFILE, np.vstack(seen_rows)) == total
+
+
+WATCHED_ROWS = np.random.default_rng(4).normal(size=(1000, 2))
+WATCHED = Profile.from_rows(WATCHED_ROWS).calibrated(WATCHED_ROWS)
+ASKED = drift.Drift(average_run_length=2000)
+
+
+def onset(pods, every, shift, rng):
+    """Rows from the change, after 2048 of them, until the poll at which drift is on; rows go to the pods in turn."""
+    fakes = [FakePod(f"p{number}", profile=WATCHED) for number in range(pods)]
+    memory, change = Memory(), 2048
+    stream = rng.normal(size=(change + 5000, 2))
+    stream[change:, 0] += shift
+    for start in range(0, len(stream), every):
+        for number, row in enumerate(stream[start : start + every], start):
+            fakes[number % pods].receive(row[None], float(number))
+        memory = drift.merge(memory, answers_of(*fakes), ASKED)
+        if memory.state.drifting:
+            return min(start + every, len(stream)) - change
+    return None
+
+
+@pytest.mark.parametrize("shift", [1.0, 5.0])
+@pytest.mark.parametrize("pods", [1, 2, 8])
+def test_pods_and_polls_delay_the_onset_by_their_open_blocks_and_one_interval(pods, shift):
+    """With rows in turn, a row waits for 15 others of its pod and for a poll: nothing else is different."""
+    found = {every: onset(pods, every, shift, np.random.default_rng(9)) for every in (50, 5000)}
+    if pods < 8 or shift > 1:  # a thousand polls of one row, each over all pods
+        found[1] = onset(pods, 1, shift, np.random.default_rng(9))
+    alone = onset(1, 16, shift, np.random.default_rng(9))
+    for every, rows_seen in found.items():
+        assert 0 < rows_seen <= alone + 16 * pods + every
 
 
 def test_judging_before_any_answer_says_nothing():
@@ -302,6 +385,35 @@ def test_a_takeover_does_not_judge_settled_rows_again(make):
     assert dt.datetime(2030, 1, 1, tzinfo=dt.UTC) == memory.settled_at
     assert (64, False) == (seen.finding.verdict.samples, seen.finding.verdict.drifting)
     assert True is later.finding.verdict.drifting
+
+
+def test_a_takeover_during_drift_neither_forgets_nor_fires_twice(make):
+    """Operators come and go in drift and in recovery: one episode, announced once and cleared once."""
+    pods, told, document = [FakePod("p0"), FakePod("p1")], [], {}
+    memory, when = drift.taken_over(make()), dt.datetime(2030, 1, 1, tzinfo=dt.UTC)
+    episodes = set()
+    for number in range(40):
+        for index, pod in enumerate(pods):
+            pod.receive(rows(16, 9.0 if 10 <= number < 20 else 0.0, seed=2 * number + index), 900.0 + number)
+        if number % 3 == 0:  # another operator, which knows the status alone
+            memory = drift.taken_over(make(status=document))
+        # All reports are of 1000; the status counts its seconds as the pods do theirs from 900.
+        oldest = 100.0 - (memory.settled_at - when).total_seconds() if memory.settled_at else np.inf
+        memory = drift.merge(memory, answers_of(*pods), SETTINGS, oldest=oldest)
+        observed = status.Observation(
+            None,
+            ["p0", "p1"],
+            Mounted(),
+            None,
+            None,
+            memory.finding,
+            status.Condition("MonitoringReady", "True", "A", ""),
+        )
+        after = status.build(make(status=document), observed, when + dt.timedelta(seconds=number))
+        told += [reason for _, reason, _ in announcements(document, after)]
+        episodes |= {after["drift"].get("episode")} - {None}
+        document = after
+    assert (["DriftDetected", "DriftCleared"], 1) == ([reason for reason in told if "Drift" in reason], len(episodes))
 
 
 # --- over HTTP ---------------------------------------------------------------------------------------------------

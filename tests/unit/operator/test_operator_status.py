@@ -394,6 +394,60 @@ def test_an_episode_has_one_identity_and_one_beginning(make, now):
     assert detected == [True, True, None, True, True, False]
 
 
+def test_an_acknowledged_episode_is_still_drift(make, now):
+    """The condition stays True for its own reason; the status and the message say that a person knows."""
+    drifting = seen(finding=said(7.4, drifting=True))
+    first = status.build(make({"replicas": 2}), drifting, now)
+    name = first["drift"]["episode"]
+    spec = {"replicas": 2, "drift": {"acknowledgedEpisode": name}}
+    known = status.build(make(spec, first), drifting, now + LATER)
+    condition = status.condition_of(known, "DriftDetected")
+    assert ("True", "ScoreAboveThreshold", "2030-01-02T03:04:05Z") == (
+        condition["status"],
+        condition["reason"],
+        condition["lastTransitionTime"],
+    )
+    assert condition["message"].endswith(f" Acknowledged: spec.drift.acknowledgedEpisode names this episode, {name}.")
+    assert (True, name) == (known["drift"]["acknowledged"], known["drift"]["episode"])
+
+
+def test_an_acknowledgement_lasts_as_long_as_its_episode(make, now):
+    """Through silence and a takeover; not beyond the end, for a later episode, nor once it is taken back."""
+    drifting, calm = seen(finding=said(7.4, drifting=True)), seen(finding=said(0.2))
+    document = status.build(make({"replicas": 2}), drifting, now)
+    spec = {"replicas": 2, "drift": {"acknowledgedEpisode": document["drift"]["episode"]}}
+    looks = [drifting, seen(ready_pods=[], finding=Finding()), seen(finding=Finding()), drifting, calm, drifting]
+    shown = []
+    for number, look in enumerate(looks, 1):
+        document = status.build(make(spec, document), look, now + number * LATER)
+        shown.append(document["drift"].get("acknowledged"))
+    assert [True, True, True, True, None, None] == shown
+    spec["drift"] = {"acknowledgedEpisode": document["drift"]["episode"]}
+    acknowledged = status.build(make(spec, document), drifting, now + 9 * LATER)
+    taken_back = status.build(make({"replicas": 2}, acknowledged), drifting, now + 10 * LATER)
+    assert (True, None) == tuple(entry["drift"].get("acknowledged") for entry in (acknowledged, taken_back))
+
+
+def test_findings_about_the_data_are_told_apart_from_drift_and_all_together(make, now):
+    """Expectations, unseen and missing values: none hides another, and the last two are not drift."""
+    failed = Expectations("failed", 50, 1, ("expect_x(a)",))
+    told = []
+    for finding in (said(unseen=["b"], missing=["c", "d"]), said(unseen=["b"], missing=["c"], expectations=failed)):
+        document = status.build(make({"replicas": 2}), seen(finding=finding), now)
+        quality = status.condition_of(document, "DataQuality")
+        told.append((short(document, "DriftDetected")[0], quality["status"], quality["reason"], quality["message"]))
+    values = "Values that the baseline does not have: b. Values that were not given: c"
+    assert told == [
+        (("False", "WithinThresholds"), "False", "UnseenValues", f"{values}, d."),
+        (
+            ("True", "ExpectationsFailed"),
+            "False",
+            "ExpectationsFailed",
+            f"The latest rows fail expectations: expect_x(a). {values}.",
+        ),
+    ]
+
+
 def test_a_takeover_keeps_what_was_found_until_the_pods_have_been_asked(make, now):
     """The status of the operator before, word for word."""
     spec = {"replicas": 2}
