@@ -11,6 +11,7 @@ from typing import Any, Final
 from aiops_drift import Expectations
 from aiops_inference import artifacts, forms
 from aiops_inference.artifacts import Artifacts
+from aiops_inference.background import in_daemon_thread
 from aiops_inference.codec import encode, encode_error
 from aiops_inference.errors import (
     ArtifactError,
@@ -104,7 +105,7 @@ class Service:
         while True:
             signature = artifacts.signature(self.settings)
             try:
-                loaded = await asyncio.to_thread(artifacts.load, self.settings)
+                loaded = await in_daemon_thread(lambda: artifacts.load(self.settings))
             except ArtifactError as error:
                 self._unavailable = NotReadyError(str(error), error.reason)
                 self.log.failure("not ready", reason=error.reason, message=str(error))
