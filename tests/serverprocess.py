@@ -38,14 +38,14 @@ def eventually(condition, what):
 class Pod:
     """A server process on a free port, and its log."""
 
-    def __init__(self, path, log, environment, stdout=None):
+    def __init__(self, path, log, environment, stdout=None, prefix=()):
         with socket.create_server(("127.0.0.1", 0)) as probe:
             port = probe.getsockname()[1]
         self.log = log
         self.client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10)
         with log.open("wb") as output:
             self.process = subprocess.Popen(
-                COMMAND,
+                [*prefix, *COMMAND],
                 stdout=output if stdout is None else stdout,
                 stderr=output,
                 env={
@@ -80,6 +80,11 @@ class Pod:
         """GET /drift."""
         return self.client.get("/drift").raise_for_status().json()
 
+    def metric(self, name):
+        """A sample of /metrics by its name and labels."""
+        lines = self.client.get("/metrics").raise_for_status().text.splitlines()
+        return next(float(line.split()[-1]) for line in lines if line.startswith(f"{name} "))
+
     def lines(self):
         """The log so far."""
         return self.log.read_text().splitlines()
@@ -95,8 +100,8 @@ def run(artifacts, tmp_path):
     """Starts pods, and leaves none behind."""
     with contextlib.ExitStack() as stack:
 
-        def start(path=artifacts, stdout=None, **environment):
-            pod = Pod(path, tmp_path / f"log-{time.monotonic_ns()}", environment, stdout)
+        def start(path=artifacts, stdout=None, log=None, prefix=(), **environment):
+            pod = Pod(path, log or tmp_path / f"log-{time.monotonic_ns()}", environment, stdout, prefix)
             stack.callback(pod.client.close)
             stack.callback(pod.process.wait)
             stack.callback(pod.process.kill)

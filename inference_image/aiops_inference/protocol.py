@@ -1,6 +1,8 @@
 """HTTP/1.1 on one connection: uvicorn's protocol, with an end to all waiting and JSON where no application answers."""
 
 import asyncio
+import heapq
+import sys
 import time
 from asyncio.events import TimerHandle
 from typing import TYPE_CHECKING, Any, ClassVar, Final
@@ -18,10 +20,12 @@ if TYPE_CHECKING:
 
 # Seconds from the first byte of a request, or the start of a connection, to the end of its headers.
 HEADERS_TIMEOUT: Final = 30.0
+MAX_HEAD_BYTES: Final = 64 << 10  # of a request line and headers; counted from the chunk after the one they began in
 LAST_BODY: Final = 2.0  # seconds that a body may still take once the socket is closed
 LAST_ANSWER: Final = 8.0  # seconds that a client may still take to read its answer
 
 
+ROOM_SHARE: Final = 32  # of the connections that may be open go at once, so that the search for them pays
 PLAIN_BYTES: Final = 64 << 10  # uvicorn stops reading at as many; a longer body goes through the application
 MAX_DIGITS: Final = 9
 SPECIAL: Final = frozenset({b"transfer-encoding", b"content-encoding", b"expect", b"upgrade"})
@@ -102,9 +106,10 @@ class Prediction:
             self._timer.cancel()
 
 
-def predicting(service: Service) -> type["BoundedProtocol"]:
+def predicting(service: Service, most_connections: int = sys.maxsize) -> type["BoundedProtocol"]:
     """The protocol of a server whose predictions go to this service without a detour."""
-    return type("PredictingProtocol", (BoundedProtocol,), {"service": service})
+    members = {"service": service, "most_connections": most_connections}
+    return type("PredictingProtocol", (BoundedProtocol,), members)
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -115,12 +120,18 @@ class BoundedProtocol(HttpToolsProtocol):
     _running: "RequestResponseCycle | Prediction | None" = None
     _plain: "Prediction | None" = None
     service: ClassVar[Service | None] = None
+    most_connections: ClassVar[int] = sys.maxsize
     _broken = ""
+    _head_bytes = 0
+    made = 0.0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn does
         """A client is here, and has to ask for something."""
         super().connection_made(transport)
+        self.made = self.loop.time()
         self._expect_headers()
+        if len(self.connections) > self.most_connections:
+            self._make_room()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone: nothing is waited for."""
@@ -138,7 +149,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Its headers are complete; for the body the application has a limit of its own."""
         self._stop_expecting_headers()
-        plain = None if self.service is None or self._answering() else self._plain_prediction(self.service)
+        plain = None if self.service is None or self.answering() else self._plain_prediction(self.service)
         if plain is None:
             super().on_headers_complete()
         else:
@@ -147,7 +158,10 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Bytes have come; where they do not complete a prediction's body, the rest is not waited for without end."""
+        expected = self._headers_timer
         super().data_received(data)
+        if expected is not None:
+            self._bound_head(expected, len(data))
         if self._plain is not None and self._plain.more_body:
             self._plain.expect_body()
 
@@ -210,7 +224,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what is not HTTP, once the requests before it have been answered."""
-        if self._answering() and not self.cycle.more_body:
+        if self.answering() and not self.cycle.more_body:
             self._broken = msg
             self.flow.pause_reading()
         elif not self.transport.is_closing():
@@ -225,6 +239,29 @@ class BoundedProtocol(HttpToolsProtocol):
                 self.loop.call_later(LAST_ANSWER, self.transport.abort),
             )
 
+    def _bound_head(self, expected: TimerHandle, size: int) -> None:
+        """Give up on headers without end: nothing of them has been given to anybody yet."""
+        if self._headers_timer is not expected:  # complete
+            self._head_bytes = 0
+            return
+        self._head_bytes += size
+        if self._head_bytes > MAX_HEAD_BYTES and not self.answering() and not self.transport.is_closing():
+            message = f"the request line and headers have more than {MAX_HEAD_BYTES} bytes"
+            self._refuse(431, "TooLarge", message)
+
+    def _make_room(self) -> None:
+        """At the limit those go that have been here longest and ask for nothing; where all ask, the newcomer."""
+        others = [other for other in self.connections if isinstance(other, BoundedProtocol) and other is not self]
+        if any(other.transport.is_closing() for other in others):
+            return  # there will be room
+        idle = [other for other in others if not other.answering()]
+        if not idle:
+            message = "as many connections are open as this process may have; try again"
+            self._refuse(UNAVAILABLE, "Overloaded", message)
+            return
+        for other in heapq.nsmallest(max(1, self.most_connections // ROOM_SHARE), idle, key=lambda one: one.made):
+            other.transport.close()
+
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._running = cycle
         super()._start_asgi_task(cycle, app)
@@ -235,7 +272,8 @@ class BoundedProtocol(HttpToolsProtocol):
             self._running.disconnected = True
             self._running.message_event.set()
 
-    def _answering(self) -> bool:
+    def answering(self) -> bool:
+        """Whether a request is under way."""
         return self.cycle is not None and not self.cycle.response_complete
 
     def _expect_headers(self) -> None:
@@ -249,23 +287,24 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _refuse_headers(self) -> None:
         self._headers_timer = None
-        if self._answering():  # of a pipeline: reading may have been paused
+        if self.answering():  # of a pipeline: reading may have been paused
             self._expect_headers()
         elif not self.transport.is_closing():
             message = f"the request's headers did not arrive within {HEADERS_TIMEOUT:g} s"
             self._refuse(408, "RequestTimeout", message)
 
     def _refuse_body(self) -> None:
-        if self._answering() and self.cycle.more_body and not self.transport.is_closing():
+        if self.answering() and self.cycle.more_body and not self.transport.is_closing():
             self._refuse(408, "RequestTimeout", "the pod is shutting down, and the body did not arrive in time")
 
     def _refuse(self, status: int, reason: str, message: str) -> None:
         """Answer in the application's stead, and hang up."""
         content = encode({"error": message, "reason": reason})
         known = caller_of(self.headers or ()).request_id
+        retry = b"retry-after: %b\r\n" % RETRY_AFTER if status == UNAVAILABLE else b""
         headers = (
-            b"content-type: application/json\r\ncontent-length: %d\r\nx-request-id: %b\r\nconnection: close\r\n\r\n"
-        ) % (len(content), known)
+            b"content-type: application/json\r\n%bcontent-length: %d\r\nx-request-id: %b\r\nconnection: close\r\n\r\n"
+        ) % (retry, len(content), known)
         self.transport.write(STATUS_LINE[status] + headers + content)
         self._forget_running()
         self.transport.close()

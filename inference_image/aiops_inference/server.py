@@ -16,6 +16,7 @@ that takes longer than the rest of the 30 s is killed with the pod.
 """
 
 import os
+import resource
 import signal
 import socket
 import time
@@ -32,6 +33,10 @@ from aiops_inference.telemetry import Log, capture_logging
 KEEP_ALIVE: int = 75  # seconds; longer than the idle timeout of common proxies, which must be the ones to hang up
 # Seconds for what is being answered, within Kubernetes' 30; longer than the protocol waits for a client.
 GRACE: int = 10
+
+
+MOST_FILES: int = 1 << 14  # that are asked for: a connection that waits costs memory
+OTHER_FILES: int = 100  # open at the same time as connections: libraries, the validating process, a webhook
 
 
 class DrainingServer(uvicorn.Server):
@@ -81,7 +86,7 @@ def serve(settings: Settings) -> None:
         host=settings.host,
         port=settings.port,
         loop="uvloop",
-        http=predicting(service),
+        http=predicting(service, most_connections()),
         ws="none",
         lifespan="on",
         log_config=None,
@@ -92,3 +97,11 @@ def serve(settings: Settings) -> None:
         timeout_graceful_shutdown=GRACE,
     )
     DrainingServer(config, service).run()
+
+
+def most_connections() -> int:
+    """How many clients may be connected: as many as the process may have files open, of which it first takes all it may."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    files = MOST_FILES if most == resource.RLIM_INFINITY else min(most, MOST_FILES)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files, most))
+    return max(files - OTHER_FILES, 1)

@@ -19,6 +19,7 @@ document["paths"] = {
 }
 document["components"]["schemas"]["TensorData"] = {"type": "array", "items": {}}  # it says `bytes`, which JSON has not
 document["components"]["schemas"]["InferenceErrorResponse"]["required"] = ["error"]  # as the protocol's text has it
+document["components"]["schemas"]["Parameters"] = {"type": "object"}  # the protocol leaves names and values to servers
 for path, item in document["paths"].items():
     for operation in (item[method] for method in ("get", "post") if method in item):
         error = {
