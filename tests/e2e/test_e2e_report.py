@@ -52,9 +52,9 @@ class Server:
             httpx.post(f"{self.url}/predict", json=body, timeout=20).raise_for_status()
 
 
-@pytest.fixture
-def server(artifacts, tmp_path):
-    """A pod of its own for each test."""
+@contextlib.contextmanager
+def served(artifacts, folder):
+    """A server process on a free port, its log in a folder."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     environment = {
@@ -63,9 +63,8 @@ def server(artifacts, tmp_path):
         "MODEL_PATH": str(artifacts / "model.pkl"),
         "BASELINE_PATH": str(artifacts / "baseline.npy"),
         "EXPECTATIONS_PATH": str(artifacts / "expectations.json"),
-        "RUNTIME_CONFIG": str(tmp_path / "runtime.yaml"),
+        "RUNTIME_CONFIG": str(folder / "runtime.yaml"),
         "SERVICE_NAME": "iris",
-        "DRAIN_SECONDS": "0",
     }
     url = f"http://127.0.0.1:{port}"
 
@@ -74,16 +73,31 @@ def server(artifacts, tmp_path):
             return httpx.get(f"{url}/health").is_success
         return False
 
-    with (tmp_path / "log").open("wb") as log:
+    with (folder / "log").open("wb") as log:
         command = [sys.executable, "-m", "aiops_inference"]
         process = subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | environment)
         try:
-            until(ready, explain=(tmp_path / "log").read_text)
+            until(ready, seconds=180, explain=(folder / "log").read_text)
             rows = np.load(artifacts / "baseline.npy")
             yield Server(url, np.random.default_rng(5).permutation(np.vstack([rows, rows])))
         finally:
-            process.terminate()
-            process.wait(timeout=20)
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture
+def server(artifacts, tmp_path):
+    """A pod that nobody has asked anything."""
+    with served(artifacts, tmp_path) as pod:
+        yield pod
+
+
+@pytest.fixture(scope="module")
+def calm(artifacts, tmp_path_factory):
+    """A pod that has seen healthy rows."""
+    with served(artifacts, tmp_path_factory.mktemp("calm")) as pod:
+        pod.predict(pod.healthy)
+        yield pod
 
 
 @pytest.fixture(scope="module")
@@ -93,8 +107,8 @@ def chromium():
     return {program: str(packages.which(program)) for program in BROWSER}
 
 
-@pytest.fixture
-def browser(chromium, tmp_path):
+@pytest.fixture(scope="module")
+def started(chromium, tmp_path_factory):
     """A fresh browser that keeps what its console and its network say."""
     options = webdriver.ChromeOptions()
     options.binary_location = chromium["chromium"]
@@ -108,13 +122,22 @@ def browser(chromium, tmp_path):
         "--disable-background-networking",
         "--disable-component-update",
         "--disable-sync",
-        f"--user-data-dir={tmp_path / 'browser'}",
+        f"--user-data-dir={tmp_path_factory.mktemp('browser')}",
     ):
         options.add_argument(argument)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     service = webdriver.ChromeService(executable_path=chromium["chromedriver"])
     with webdriver.Chrome(options=options, service=service) as driver:
         yield Browser(driver)
+
+
+@pytest.fixture
+def browser(started):
+    """The browser, which has forgotten what it was told of other tests' pages."""
+    started.driver.get("about:blank")
+    started.complaints()
+    started.hosts()
+    return started
 
 
 @dataclass(frozen=True)
@@ -202,10 +225,9 @@ def test_a_person_sees_drift_come(server, browser):
     assert [] == browser.complaints()
 
 
-def test_a_hostile_name_is_only_read(server, browser):
+def test_a_hostile_name_is_only_read(calm, browser):
     """It stands in its card as it is, and the browser makes nothing of it."""
-    server.predict(server.healthy)
-    report(browser, server, "✓ No drift")
+    report(browser, calm, "✓ No drift")
     assert "No drift · iris" == browser.driver.title
     assert HOSTILE[:100] in " ".join(heading.text for heading in browser.all(".card h3"))
     assert [] == browser.all("script, .card b")
@@ -213,10 +235,9 @@ def test_a_hostile_name_is_only_read(server, browser):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", [WIDE, NARROW])
-def test_the_page_fits_its_window(server, browser, size, scheme):
+def test_the_page_fits_its_window(calm, browser, size, scheme):
     """Nobody scrolls sideways, and letters are lighter than the ground in the dark and darker in the light."""
-    server.predict(server.healthy)
-    report(browser, server, "✓ No drift", size=size, scheme=scheme)
+    report(browser, calm, "✓ No drift", size=size, scheme=scheme)
     assert 0 == browser.wider_than_window()
     assert size[0] == browser.driver.execute_script("return innerWidth")
     ground, ink = (brightness(browser.one("body").value_of_css_property(of)) for of in ("background-color", "color"))
@@ -230,9 +251,9 @@ def brightness(color):
     return sum(map(int, color.split("(")[1].split(",")[:3])) / 3
 
 
-def test_the_documentation_works_without_the_internet(server, browser):
+def test_the_documentation_works_without_the_internet(calm, browser):
     """All that /docs needs comes from the pod, and what it offers to try is answered as it stands there."""
-    browser.open(f"{server.url}/docs")
+    browser.open(f"{calm.url}/docs")
     browser.seen(lambda: browser.all("#operations-Predict-predict"))
     assert {"Predict", "V1", "V2", "Drift", "Operations"} == {tag.text.split("\n")[0] for tag in browser.all("h3 a")}
     for operation in ("Predict-predict", "V1-v1_predict", "V2-v2_infer"):
@@ -240,5 +261,5 @@ def test_the_documentation_works_without_the_internet(server, browser):
         browser.seen(lambda name=operation: browser.all(f"#operations-{name} button.execute"))[0].click()
         answered = f"#operations-{operation} .live-responses-table .response-col_status"
         assert "200" == browser.seen(lambda where=answered: browser.all(where))[-1].text.split("\n")[0]
-    assert {urlsplit(server.url).netloc} == browser.hosts()
+    assert {urlsplit(calm.url).netloc} == browser.hosts()
     assert [] == browser.complaints()
