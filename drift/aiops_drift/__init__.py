@@ -6,6 +6,7 @@ from aiops_drift.errors import DriftError, ProfileError, WireError
 from aiops_drift.ledger import Cursor, advance, in_order
 from aiops_drift.profile import PROFILE_VERSION, Profile, request_scores
 from aiops_drift.recorder import Recorder
+from aiops_drift.stored import Stored
 from aiops_drift.verdict import FeatureScore, State, Thresholds, Verdict, observe, reconsider, verdict
 from aiops_drift.wire import Baseline, Expectations, Report
 
@@ -24,6 +25,7 @@ __all__ = [
     "Recorder",
     "Report",
     "State",
+    "Stored",
     "Thresholds",
     "Verdict",
     "WireError",

@@ -95,6 +95,11 @@ class Sums(NamedTuple):
     unseen: npt.NDArray[np.int64]
     bins: npt.NDArray[np.int64]
 
+    @classmethod
+    def of(cls, counts: Counts) -> "Sums":
+        """Of one block, which has these counts."""
+        return cls(*(np.array([getattr(counts, name)]) for name in cls._fields))
+
     def total(self, before: "Sums") -> "Sums":
         """Of all blocks together, and what was before them, which is one."""
         return Sums(*(old + array.sum(axis=0, keepdims=True) for old, array in zip(before, self, strict=True)))

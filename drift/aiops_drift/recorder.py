@@ -5,7 +5,9 @@ from collections import deque
 import numpy as np
 
 from aiops_drift.counts import BLOCK_ROWS, MOST_AT_ONCE, Block, Sums, sums
+from aiops_drift.errors import WireError
 from aiops_drift.profile import Profile, Rows
+from aiops_drift.stored import Stored
 from aiops_drift.wire import Baseline, Expectations, Report, kept_blocks
 
 
@@ -23,6 +25,29 @@ class Recorder:
         # Rows wait here, unlooked at, until a block is full: one numpy pass a block costs a sixteenth of one a row.
         self._open: list[Rows] = []
         self._open_rows = 0
+
+    @classmethod
+    def restored(cls, profile: Profile, stored: Stored) -> "Recorder":
+        """Go on where another recorder was: the same incarnation, numbers and sums.
+
+        Raises:
+            WireError: it counted against another profile.
+        """
+        recorder = cls(profile, stored.report.incarnation)
+        if (stored.report.profile, stored.report.baseline) != (profile.digest, recorder._baseline):
+            message = "it was counted against another baseline"
+            raise WireError(message)
+        recorder._total = Sums.of(stored.report.counts)
+        recorder._blocks.extend(stored.report.blocks)
+        recorder._closed = stored.closed
+        recorder._open = [stored.waiting] if stored.waiting.size else []
+        recorder._open_rows = len(stored.waiting)
+        return recorder
+
+    @property
+    def closed(self) -> int:
+        """How many blocks were closed, which is the number of the next."""
+        return self._closed
 
     @property
     def rows(self) -> int:
@@ -79,3 +104,14 @@ class Recorder:
             blocks=tuple(block for block in self._blocks if block.number > after),
             expectations=expectations,
         )
+
+    def stored(self, model: str, now: float) -> Stored:
+        """All of it as it is at `now`, for a recorder that goes on later."""
+        columns = len(self.profile.columns)
+        waiting = np.concatenate(self._open) if self._open else np.empty((0, columns))
+        return Stored(self.report(model, Expectations(), -1, now), waiting)
+
+    def begin_anew(self, incarnation: str, after: int) -> None:
+        """Go on under another identity with the blocks that have numbers above `after`; the others stay with the old one."""
+        self.incarnation = incarnation
+        self._blocks = deque((block for block in self._blocks if block.number > after), maxlen=self._blocks.maxlen)

@@ -3,7 +3,7 @@
 import itertools
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, get_args
 
 from aiops_drift.calibration import Calibration
@@ -33,7 +33,7 @@ class Expectations:
     Attributes:
         state: `pending` until a first batch was validated; `error` where the suite could not be applied at all.
         evaluated_rows: rows of the batch that the state speaks of.
-        batches: batches validated so far in this incarnation; tells a new answer from one that was read before.
+        batches: batches validated so far by this process; tells a new answer from one that was read before.
         failed: the expectations that failed, as `type(column)`.
         message: one line for a person, empty where there is nothing to say.
     """
@@ -100,6 +100,11 @@ class Report:
     counts: Counts
     blocks: tuple[Block, ...]
     expectations: Expectations = Expectations()
+
+    def told(self, expectations: Expectations, after: int, now: float) -> "Report":
+        """The same counts as they are answered at `now`, with the blocks of numbers above `after`."""
+        blocks = tuple(block for block in self.blocks if block.number > after)
+        return replace(self, expectations=expectations, blocks=blocks, now=now)
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON form; `Report.from_dict` reads it back to an equal value."""

@@ -18,6 +18,8 @@ VARIABLES = """environment (all optional):
   DRIFT_WEBHOOK_SECRET  key that signs it, whsec_ and base64 (default: no signature)
   REQUIRE_WEBHOOK    true: refuse to start without DRIFT_WEBHOOK
   DRIFT_THRESHOLD    z-score above which a feature has drifted (default: the file's, or 5.0)
+  DRIFT_STATE        file that the drift counts outlive the process in, one for each (default /tmp/aiops-drift/state.json),
+                     or off
   RUNTIME_CONFIG     settings that may change while running (default /etc/aiops/runtime.yaml)
   SERVICE_NAME       name in webhooks (default: the host name)
   HOST, PORT         address to listen on (default 0.0.0.0, 8000)

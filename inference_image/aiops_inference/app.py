@@ -80,7 +80,7 @@ def _add_routes(app: FastAPI, service: Service) -> None:
     @app.get("/drift", summary="Mergeable drift counts; ?after=N leaves out the blocks up to number N")
     async def drift(request: Request) -> Response:
         try:
-            return _json(service.drift(_block_number(request.query_params.get("after", "-1"))))
+            return _json(await service.drift(_block_number(request.query_params.get("after", "-1"))))
         except (InvalidParameterError, NotReadyError) as error:
             return Response(encode_error(error), error.status, media_type="application/json")
 

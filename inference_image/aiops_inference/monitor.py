@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from aiops_drift import Expectations, Profile, Recorder, Report, request_scores
+from aiops_drift import Expectations, Profile, Recorder, Report, Stored, request_scores
 from aiops_inference.settings import RuntimeSettings
 
 Rows = npt.NDArray[np.float64]
@@ -40,16 +40,21 @@ def judge(profile: Profile, thresholds: Rows, rows: Rows, sizes: Sequence[int]) 
 
 
 class Monitor:
-    """The drift state of one incarnation, which begins with this object."""
+    """The drift state of one incarnation, which begins with this object unless a recorder is given that goes on."""
 
     def __init__(
-        self, profile: Profile, model: str, settings: RuntimeSettings, labels: Sequence[object] | None = None
+        self,
+        profile: Profile,
+        model: str,
+        settings: RuntimeSettings,
+        labels: Sequence[object] | None = None,
+        recorder: Recorder | None = None,
     ) -> None:
         """Begin an incarnation; `labels` are a classifier's classes in the order by which they are counted."""
         self._profile = profile
         self._codes = None if labels is None else {label: float(code) for code, label in enumerate(labels)}
         self._model = model
-        self._recorder = Recorder(profile, secrets.token_hex(8))
+        self._recorder = recorder or Recorder(profile, _incarnation())
         self._thresholds = thresholds(profile, settings)
 
     @property
@@ -117,6 +122,28 @@ class Monitor:
     def report(self, expectations: Expectations, now: float, after: int = -1) -> Report:
         """What `GET /drift` answers at `now`, seconds since the epoch; `after` leaves out the blocks up to that number."""
         return self._recorder.report(self._model, expectations, after, now=now)
+
+    @property
+    def rows(self) -> int:
+        """All rows counted."""
+        return self._recorder.rows
+
+    @property
+    def closed(self) -> int:
+        """How many blocks were closed."""
+        return self._recorder.closed
+
+    def stored(self, now: float) -> Stored:
+        """The counts as they are at `now`, seconds since the epoch, for a process that goes on later."""
+        return self._recorder.stored(self._model, now)
+
+    def begin_anew(self, after: int) -> None:
+        """Go on as another incarnation with the blocks that have numbers above `after`; the others stay with the old one."""
+        self._recorder.begin_anew(_incarnation(), after)
+
+
+def _incarnation() -> str:
+    return secrets.token_hex(8)
 
 
 def thresholds(profile: Profile, settings: RuntimeSettings) -> Rows:

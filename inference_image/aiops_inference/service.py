@@ -27,6 +27,7 @@ from aiops_inference.monitor import SCORE_DIGITS, Judgement, Monitor, Rows
 from aiops_inference.notify import Notifier
 from aiops_inference.predictor import Asked, Batcher
 from aiops_inference.settings import RuntimeFile, Settings
+from aiops_inference.state import Keeper, StateFile, restored
 from aiops_inference.telemetry import Log, Metrics, Sampler
 
 RUNTIME_INTERVAL: Final = 2.0  # seconds between two looks at runtime.yaml
@@ -42,6 +43,7 @@ class Model:
     artifacts: Artifacts
     batcher: Batcher
     monitor: Monitor
+    keeper: Keeper
     validator: Validator
 
 
@@ -89,6 +91,7 @@ class Service:
             await asyncio.gather(*tasks, return_exceptions=True)
             if self._model:
                 await self._model.validator.stop()
+                await self._model.keeper.stop()
             if self._notifier:
                 await self._notifier.stop()
             self.log.info("stopped")
@@ -120,7 +123,10 @@ class Service:
     async def _publish(self, loaded: Artifacts, seconds: float) -> None:
         for warning in loaded.warnings:
             self.log.warning("artifacts", message=warning)
-        monitor = Monitor(loaded.profile, loaded.digest, self._runtime.current, loaded.predictor.labels)
+        state = StateFile(self.settings.drift_state) if self.settings.drift_state else None
+        recorder = await asyncio.to_thread(restored, state, loaded.profile, loaded.digest, self.log) if state else None
+        monitor = Monitor(loaded.profile, loaded.digest, self._runtime.current, loaded.predictor.labels, recorder)
+        keeper = Keeper(monitor, state, self.metrics, self.log)
         validator = Validator(loaded.profile.names, self.metrics, self.log, self._on_expectations_failed)
         if "sklearn" in sys.modules:
             # Every row was looked at before it got here: scikit-learn need not look again at each call.
@@ -132,7 +138,8 @@ class Service:
             self.settings.max_waiting_rows,
             self.metrics.predict_calls.inc,
         )
-        self._model = model = Model(loaded, batcher, monitor, validator)
+        self._model = model = Model(loaded, batcher, monitor, keeper, validator)
+        keeper.start()
         self.metrics.model_info.labels(loaded.digest, loaded.task).set(1)
         self.metrics.ready.set(0 if self.draining else 1)
         self.log.info("ready", model=loaded.digest, features=loaded.profile.names, seconds=round(seconds, 2))
@@ -193,14 +200,14 @@ class Service:
             },
         }
 
-    def drift(self, after: int) -> dict[str, Any]:
+    async def drift(self, after: int) -> dict[str, Any]:
         """The document of /drift.
 
         Raises:
             NotReadyError: there is no model, so there are no counts.
         """
         model = self._ready()
-        return model.monitor.report(model.validator.expectations, time.time(), after).to_dict()
+        return (await model.keeper.report(model.validator.expectations, after)).to_dict()
 
     def submit(self, body: bytes, answer: Callable[[int, bytes], None], form: Form = forms.plain) -> Asked | None:
         """Have a body answered, now or in this tick; `answer` is called once, with status and content.

@@ -20,6 +20,7 @@ DEFAULT_Z_SCORE: Final = 5.0
 DEFAULT_COOLDOWN: Final = 300.0
 MAX_RUNTIME_BYTES: Final = 1 << 20  # a ConfigMap cannot carry more
 MAX_PORT: Final = 65535
+DRIFT_STATE: Final = Path("/tmp/aiops-drift/state.json")  # noqa: S108 - a pod has its own emptyDir there
 EXPECTATIONS_MODES: Final = ("auto", "disabled")
 LOG_LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR")
 
@@ -38,6 +39,8 @@ class Settings:
         webhook: DRIFT_WEBHOOK, where drift is posted to; "" for nowhere. A secret: never logged.
         webhook_secret: DRIFT_WEBHOOK_SECRET, the key that signs what is posted; empty for no signature. Never logged.
         runtime_config: RUNTIME_CONFIG, the file with what may change while the process runs.
+        drift_state: DRIFT_STATE, the file that the drift counts outlive the process in, which no other may use; `off`, here None,
+            for none.
         drift_threshold: DRIFT_THRESHOLD, in standard deviations; None leaves it to the file.
         service_name: SERVICE_NAME, what the webhook calls this service; the host name where unset.
         log_level: LOG_LEVEL, the least severe level that is written.
@@ -58,6 +61,7 @@ class Settings:
     webhook: str = field(default="", repr=False)
     webhook_secret: bytes = field(default=b"", repr=False)
     runtime_config: Path = Path("/etc/aiops/runtime.yaml")
+    drift_state: Path | None = None
     drift_threshold: float | None = None
     service_name: str = "aiops-inference"
     log_level: str = "INFO"
@@ -90,6 +94,7 @@ class Settings:
             webhook=webhook,
             webhook_secret=read.secret("DRIFT_WEBHOOK_SECRET"),
             runtime_config=read.path("RUNTIME_CONFIG", cls.runtime_config),
+            drift_state=read.path_or_off("DRIFT_STATE", DRIFT_STATE),
             drift_threshold=read.threshold("DRIFT_THRESHOLD"),
             service_name=read.text("SERVICE_NAME", socket.gethostname()),
             log_level=read.choice("LOG_LEVEL", cls.log_level, LOG_LEVELS),
@@ -265,6 +270,9 @@ class _Environment:
 
     def path(self, name: str, default: Path) -> Path:
         return Path(self.text(name, str(default)))
+
+    def path_or_off(self, name: str, default: Path) -> Path | None:
+        return None if self.text(name, "").lower() == "off" else self.path(name, default)
 
     def flag(self, name: str) -> bool:
         value = self.text(name, "false").lower()

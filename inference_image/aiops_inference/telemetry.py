@@ -207,11 +207,16 @@ class Metrics:
         self.webhooks = Counter(
             "webhook_deliveries", "Webhooks, by what became of them.", ["result"], registry=self.registry
         )
+        self.state_saves = Counter(
+            "drift_state_saves", "Writes of the drift counts to DRIFT_STATE.", ["result"], registry=self.registry
+        )
         # Series that are there from the start can be alerted on: a first event is then an increase.
         for detector in ("z_score", "great_expectations"):
             self.drift_events.labels(detector)
         for result in ("passed", "failed", "error"):
             self.validations.labels(result)
+        for result in ("saved", "failed"):
+            self.state_saves.labels(result)
         for result in ("delivered", "failed", "refused", "dropped", "suppressed"):
             self.webhooks.labels(result)
 

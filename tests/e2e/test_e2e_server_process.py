@@ -53,6 +53,7 @@ class Pod:
                     "BASELINE_PATH": str(path / "baseline.npy"),
                     "EXPECTATIONS_PATH": str(path / "expectations.json"),
                     "RUNTIME_CONFIG": str(path / "runtime.yaml"),
+                    "DRIFT_STATE": "off",
                     "DRAIN_SECONDS": "0.5",
                     **environment,
                 },
