@@ -133,7 +133,10 @@ BINS, Z = WHOLE["report"]["counts"]["bins"], WHOLE["report"]["counts"]["z"]
         (broken({"rows": 164}), "its rows are not those of its blocks"),
         (broken({"blocks": WHOLE["report"]["blocks"][:-1]}), "its blocks are not the last ones that it counted"),
         (broken({"blocks": WHOLE["report"]["blocks"][1:]}, {"n": 144}), "it has sums that no rows have"),
-        (broken(counts={"n": 0, "z": [0] * 3, "location": [0] * 3, "spread": [0] * 3}), "it has sums that no rows have"),
+        (
+            broken(counts={"n": 0, "z": [0] * 3, "location": [0] * 3, "spread": [0] * 3}),
+            "it has sums that no rows have",
+        ),
         (broken(counts={"bins": [[1 + BINS[0][0], *BINS[0][1:]], *BINS[1:]]}), "it has sums that no rows have"),
         (broken(counts={"z": [Z[0] + 1e-5, *Z[1:]]}), "it has sums that no rows have"),
         (broken(counts={"unseen": [161, 0, 0]}), "it has sums that no rows have"),
