@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from serverprocess import COMMAND, HEAD, SEED_BODY, WHOLE, alive, answers, connection, eventually
 
+from aiops_drift import Report, advance
+
 
 def test_the_seed_s_curl_is_answered_and_sigterm_ends_it_cleanly(run):
     """Alive before it is ready, ready with the model, the documented answer and line, and exit 0 after SIGTERM."""
@@ -170,6 +172,79 @@ def test_settings_are_followed_while_it_runs(run, tmp_path):
     eventually(pod.children, "the validating process")
 
 
+class Reader:
+    """Reads /drift as the operator does."""
+
+    def __init__(self):
+        self.cursors, self.blocks, self.counted = {}, [], 0
+
+    def read(self, pod):
+        """Take what is new; returns the report."""
+        report = Report.from_dict(pod.drift())
+        self.cursors[report.incarnation], blocks = advance(self.cursors.get(report.incarnation), report)
+        self.blocks += [(report.incarnation, block.number) for block in blocks]
+        self.counted += sum(block.counts.n for block in blocks)
+        return report
+
+
+def test_counts_go_on_after_an_orderly_end(run, artifacts, tmp_path):
+    """The same incarnation in the next process of the pod, with all rows, those of the open block too."""
+    rows, reader, state = np.load(artifacts / "baseline.npy"), Reader(), str(tmp_path / "state" / "state.json")
+    pod = run(DRIFT_STATE=state)
+    pod.ready()
+    pod.predict(rows)
+    before = reader.read(pod)
+    pod.predict(rows)  # nobody asks before the end
+    pod.process.terminate()
+    assert 0 == pod.process.wait(timeout=15)
+
+    pod = run(DRIFT_STATE=state)
+    pod.ready()
+    restored = reader.read(pod)
+    pod.predict(rows)
+    after = reader.read(pod)
+    assert (before.incarnation, before.incarnation) == (restored.incarnation, after.incarnation)
+    assert (150, 300, 450) == (before.rows, restored.rows, after.rows)
+    assert [(before.incarnation, number) for number in range(28)] == reader.blocks
+    assert 448 == reader.counted == after.counts.n
+    assert 'drift_state_saves_total{result="failed"} 0.0' in pod.client.get("/metrics").text
+
+
+def test_a_kill_loses_what_nobody_has_heard_of_and_nothing_is_counted_twice(run, artifacts, tmp_path):
+    """What a poll saw is in the next process; numbers that it did not see are used for other rows."""
+    rows, reader, state = np.load(artifacts / "baseline.npy"), Reader(), str(tmp_path / "state" / "state.json")
+    sent = 0
+    for _ in range(3):
+        pod = run(DRIFT_STATE=state)
+        pod.ready()
+        for _ in range(2):
+            pod.predict(rows[:48])
+            reader.read(pod)
+            sent += 48
+        pod.predict(rows[:48])  # with luck these are saved before the kill, and then they are not lost
+        pod.process.kill()
+        pod.process.wait()
+    pod = run(DRIFT_STATE=state)
+    pod.ready()
+    last = reader.read(pod)
+    assert 1 == len(reader.cursors)
+    assert len(reader.blocks) == len(set(reader.blocks))
+    assert [(last.incarnation, number) for number in range(last.counts.n // 16)] == reader.blocks
+    assert reader.counted == last.counts.n
+    assert sent <= reader.counted <= sent + 3 * 48
+
+
+def test_a_state_that_cannot_be_written_stops_no_prediction(run, artifacts, tmp_path):
+    """A line, a counter, and /drift as ever."""
+    (tmp_path / "file").touch()
+    pod = run(DRIFT_STATE=str(tmp_path / "file" / "state.json"))
+    pod.ready()
+    pod.predict(np.load(artifacts / "baseline.npy"))
+    assert 150 == pod.drift()["rows"]
+    assert 'drift_state_saves_total{result="failed"} 1.0' in pod.client.get("/metrics").text
+    assert 2 == len([line for line in pod.lines() if "drift state" in line])
+
+
 def test_a_required_webhook_that_is_missing_refuses_the_start():
     """Exit 2, and one line that says what to set."""
     ended = subprocess.run(
@@ -190,7 +265,10 @@ def test_a_required_webhook_that_is_missing_refuses_the_start():
 def test_help_names_the_variables():
     """All that can be told is in the environment."""
     ended = subprocess.run([*COMMAND, "--help"], capture_output=True, text=True, check=True, timeout=30)
-    assert all(name in ended.stdout for name in ("MODEL_PATH", "DRIFT_WEBHOOK", "RUNTIME_CONFIG", "DRAIN_SECONDS"))
+    assert all(
+        name in ended.stdout
+        for name in ("MODEL_PATH", "DRIFT_WEBHOOK", "DRIFT_STATE", "RUNTIME_CONFIG", "DRAIN_SECONDS")
+    )
 
 
 def test_a_wrong_digest_is_not_served(run):

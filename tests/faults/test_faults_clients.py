@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from serverprocess import HEAD, SEED_BODY, WHOLE, answers, connection, eventually
+from serverprocess import HEAD, WHOLE, answers, connection, eventually
 
 CONNECTIONS = 10_000
 MOST_BYTES = 64 << 10  # of memory that an idle connection may cost

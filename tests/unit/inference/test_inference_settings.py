@@ -45,9 +45,16 @@ def test_an_empty_environment_gives_the_documented_defaults():
     assert Path("/models/baseline.npy") == settings.baseline_path
     assert Path("/models/expectations.json") == settings.expectations_path
     assert Path("/etc/aiops/runtime.yaml") == settings.runtime_config
+    assert Path("/tmp/aiops-drift/state.json") == settings.drift_state  # noqa: S108 - the default
     assert ("", "", None) == (settings.webhook, settings.model_sha256, settings.drift_threshold)
     assert ("0.0.0.0", 8000, "INFO") == (settings.host, settings.port, settings.log_level)  # noqa: S104 - the default
     assert (8 << 20, 10_000, 2 << 30) == (settings.max_body_bytes, settings.max_rows, settings.max_model_bytes)
+
+
+def test_the_drift_state_can_be_elsewhere_or_off():
+    """A path, or the word."""
+    states = [Settings.from_environment({"DRIFT_STATE": value}).drift_state for value in ("/var/counts", "off", " OFF")]
+    assert [Path("/var/counts"), None, None] == states
 
 
 def test_an_empty_variable_counts_as_unset():
