@@ -98,9 +98,13 @@ test-integration: env ## Tests on a real API server
 test-e2e: env ## Tests on real pods of our images
 	@$(RUN) pytest tests/e2e
 
+.PHONY: test-faults
+test-faults: env ## Tests of what goes wrong: slow clients, full disks, hanging webhooks, killed children
+	@$(RUN) pytest tests/faults
+
 .PHONY: test
-test: lint ## Everything: lint, unit, integration and e2e tests
-	@$(RUN) pytest tests/unit tests/integration tests/e2e
+test: lint ## Everything: lint, unit, integration, faults and e2e tests
+	@$(RUN) pytest tests/unit tests/integration tests/faults tests/e2e
 
 .PHONY: clean
 clean: ## Remove what builds and tests left in the tree (not the cache)

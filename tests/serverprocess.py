@@ -4,6 +4,7 @@ import contextlib
 import http.server
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -133,12 +134,23 @@ def receiver():
         thread.join()
 
 
+def state(pid):
+    """A process's state as the kernel shows it, such as S, T or Z; Z too where it is gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except FileNotFoundError:
+        return "Z"
+
+
 def alive(pid):
     """Whether there is such a process, zombies apart."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
+    return state(pid) != "Z"
+
+
+def stop(pid):
+    """Stop a process, and wait until it stands still."""
+    os.kill(pid, signal.SIGSTOP)
+    eventually(lambda: state(pid) == "T", "stopped")
 
 
 def connection(pod, content):

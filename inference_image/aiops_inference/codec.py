@@ -17,7 +17,16 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from aiops_inference.errors import InferenceError, InvalidInputsError, InvalidJsonError, RequestError, TooLargeError
+from aiops_inference.errors import (
+    InferenceError,
+    InputsRefusedError,
+    InvalidInputsError,
+    InvalidJsonError,
+    RequestError,
+    TooLargeError,
+    UnavailableError,
+    shown,
+)
 
 Rows = npt.NDArray[np.float64]
 
@@ -42,7 +51,10 @@ def encode(document: object) -> bytes:
 
 def encode_error(error: InferenceError) -> bytes:
     """`{"error": …, "reason": …}`, and the place where the fault has one."""
-    document = {"error": str(error), "reason": error.reason}
+    foreign = isinstance(
+        error, UnavailableError | InputsRefusedError
+    )  # the others repeat what the client sent, as it was
+    document = {"error": shown(error) if foreign else str(error), "reason": error.reason}
     if isinstance(error, RequestError) and error.place:
         document["place"] = error.place
     return encode(document)

@@ -28,8 +28,10 @@ InferenceError
 ```
 """
 
+import re
 from typing import ClassVar, Final
 
+_DIRECTORIES: Final = re.compile(r"(?<![\w./])/(?:[^\s/'\"():,;]+/)+")
 MAX_FOREIGN_TEXT: Final = 300  # characters of another library's error that are repeated
 
 
@@ -37,6 +39,11 @@ def describe(error: BaseException) -> str:
     """Another library's exception as one bounded line."""
     text = " ".join(f"{type(error).__name__}: {error}".split())
     return text if len(text) <= MAX_FOREIGN_TEXT else text[:MAX_FOREIGN_TEXT] + "…"
+
+
+def shown(error: BaseException) -> str:
+    """What a client is told where an error may repeat another library's words: paths without their directories."""
+    return _DIRECTORIES.sub("", str(error))
 
 
 class InferenceError(Exception):

@@ -21,6 +21,7 @@ from aiops_inference.errors import (
     RuntimeConfigError,
     UnavailableError,
     describe,
+    shown,
 )
 from aiops_inference.expectations import Validator
 from aiops_inference.forms import Answered, Form
@@ -191,7 +192,7 @@ class Service:
         try:
             model = self._ready()
         except NotReadyError as error:
-            return 503, {"status": "unavailable", "reason": error.reason, "message": str(error)}
+            return 503, {"status": "unavailable", "reason": error.reason, "message": shown(error)}
         if self.draining:
             return 503, {"status": "unavailable", "reason": "ShuttingDown", "message": "the pod is shutting down"}
         loaded = model.artifacts

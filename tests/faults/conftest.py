@@ -1,10 +1,7 @@
-"""Server processes that have no expectations to validate: they start faster, and the faults here are others."""
+"""Server processes without expectations to validate: they start faster, and most faults are others."""
 
-import numpy as np
 import pytest
-from serverprocess import connection
-
-ROWS = np.array([[5.1, 3.5, 1.4, 0.2], [6.5, 3.0, 5.5, 1.8]])
+from serverprocess import WHOLE, Pod, connection
 
 
 @pytest.fixture
@@ -19,16 +16,37 @@ def start(run):
     return ready
 
 
+@pytest.fixture(scope="module")
+def shared(artifacts, tmp_path_factory):
+    """A pod that all tests of a file do their worst to."""
+    log = tmp_path_factory.mktemp("shared") / "log"
+    pod = Pod(artifacts, log, {"EXPECTATIONS_PATH": "/nowhere", "SERVICE_NAME": "iris", "MAX_WAITING_ROWS": "4"})
+    pod.ready()
+    yield pod
+    pod.process.kill()
+    pod.process.wait()
+    pod.client.close()
+
+
+@pytest.fixture(scope="module")
+def narrow(artifacts, tmp_path_factory):
+    """A pod that may have 110 files open, and so 10 connections."""
+    log = tmp_path_factory.mktemp("narrow") / "log"
+    pod = Pod(artifacts, log, {"EXPECTATIONS_PATH": "/nowhere"}, ("prlimit", "--nofile=110:110", "--"))
+    pod.ready()
+    yield pod
+    pod.process.kill()
+    pod.process.wait()
+    pod.client.close()
+
+
 @pytest.fixture
 def healthy():
     """Asserts that a pod predicts, on a connection of its own, and has had no internal error."""
 
     def check(pod):
-        body = b'{"inputs": [[5.1,3.5,1.4,0.2],[6.5,3.0,5.5,1.8]]}'
-        with connection(
-            pod, b"POST /predict HTTP/1.1\r\nHost: p\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
-        ) as made:
+        with connection(pod, WHOLE) as made:
             assert b'"predictions":[0,2]' in made.recv(65536)
-        assert not [line for line in pod.lines() if line.startswith("ERROR") or "raceback" in line]
+        assert not [line for line in pod.lines() if "internal error" in line or "raceback" in line]
 
     return check
