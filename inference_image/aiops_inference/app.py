@@ -20,7 +20,7 @@ from aiops_inference.errors import InvalidParameterError, NotReadyError, describ
 from aiops_inference.openapi import TAGS, complete
 from aiops_inference.protocols import version_of
 from aiops_inference.reporting import PAGE_HEADERS
-from aiops_inference.service import Service
+from aiops_inference.service import INTERNAL, INTERNAL_ERROR, Service
 
 OK: Final = 200
 MAX_SHOWN: Final = 100
@@ -135,7 +135,7 @@ def _add_error_handlers(app: FastAPI, service: Service) -> None:
     async def unexpected(request: Request, error: Exception) -> Response:
         caller = caller_of(request.scope["headers"])
         service.log.failure("internal error", message=describe(error), **caller.fields)
-        response = _json({"error": "internal error; the pod's log says more", "reason": "InternalError"}, 500)
+        response = _json(INTERNAL, INTERNAL_ERROR)
         response.headers[REQUEST_ID.decode()] = caller.request_id.decode()
         return response
 

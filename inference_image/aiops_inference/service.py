@@ -35,6 +35,8 @@ from aiops_inference.telemetry import Log, Metrics, Sampler
 
 RUNTIME_INTERVAL: Final = 2.0  # seconds between two looks at runtime.yaml
 ARTIFACTS_INTERVAL: Final = 2.0  # seconds between two looks at files that could not be loaded
+INTERNAL_ERROR: Final = 500
+INTERNAL: Final = {"error": "internal error; the pod's log says more", "reason": "InternalError"}
 SAMPLE_ROWS: Final = 3
 SAMPLE_VALUES: Final = 256  # of all rows in one log line, unless a single row has more
 
@@ -265,7 +267,16 @@ class Service:
             self.refuse(asked.answer, error, asked.caller)
 
     def _settle(self, model: Model, batch: list[Asked], rows: Rows, predictions: list[Any]) -> None:
-        """Count, judge, log and answer requests that were predicted together."""
+        """Answer requests that were predicted together, whatever happens: nobody else would."""
+        try:
+            self._answer(model, batch, rows, predictions)
+        except Exception as error:  # noqa: BLE001 - a defect must not leave its clients waiting
+            self.log.failure("internal error", message=describe(error))
+            for asked in batch:  # one that has its answer already takes no other
+                asked.answer(INTERNAL_ERROR, encode(INTERNAL))
+
+    def _answer(self, model: Model, batch: list[Asked], rows: Rows, predictions: list[Any]) -> None:
+        """Count, judge, log and answer."""
         monitor, stages = model.monitor, self.metrics.stages
         stages.predicted(batch)
         judgements = monitor.observe_batch(rows, [asked.rows.shape[0] for asked in batch], time.time(), predictions)

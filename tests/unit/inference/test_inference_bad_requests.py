@@ -7,6 +7,7 @@ from sklearn.linear_model import LinearRegression
 from aiops_inference import endpoint
 from aiops_inference.endpoint import ClientLeftError, PredictEndpoint, form_of_predict, read_body
 from aiops_inference.errors import RequestTimeoutError, TooLargeError
+from aiops_inference.monitor import Monitor
 
 GOOD = {"inputs": [[5.1, 3.5, 1.4, 0.2]]}
 BAD = [
@@ -220,3 +221,18 @@ def test_a_model_that_raises_is_told_apart_from_a_model_that_refuses(serving, di
     assert "the model failed: RuntimeError: superstition" == answers[1].json()["error"]
     assert 1 == drift["rows"]
     assert any(line.startswith("ERROR") and "superstition" in line for line in lines)
+
+
+def test_a_defect_leaves_nobody_waiting(serving, directory, monkeypatch):
+    """Whatever breaks after the model has answered, each request of the batch gets an answer that tells nothing."""
+
+    async def ask():
+        async with serving(directory.write()) as pod:
+            monkeypatch.setattr(Monitor, "observe_batch", lambda *_: 1 / 0)
+            found = await asyncio.gather(*(pod.predict({"inputs": [[5.1, 3.5, 1.4, 0.2]]}) for _ in range(2)))
+            monkeypatch.undo()
+            return [*found, await pod.predict({"inputs": [[5.1, 3.5, 1.4, 0.2]]})]
+
+    answers = asyncio.run(ask())
+    assert [500, 500, 200] == [answer.status_code for answer in answers]
+    assert {"error": "internal error; the pod's log says more", "reason": "InternalError"} == answers[0].json()
