@@ -138,6 +138,11 @@ class PodAndPoller:
         self.process.kill()
         self._start_again()
 
+    def kill_and_repair(self):
+        """No warning, and the next process finds a disk that can be written."""
+        self.repair_disk()
+        self.kill()
+
     def stop(self):
         """SIGTERM, and another process in the same pod."""
         self._saved(self.process.keeper.stop())
@@ -208,7 +213,7 @@ class PodAndPoller:
 
 P = PodAndPoller
 EVENTS = [P.count] * 6 + [P.count_few, P.poll, P.poll, P.poll_all, P.poll_in_vain, P.hear_again, P.save, P.save]
-EVENTS += [P.kill, P.kill, P.stop, P.fill_disk, P.lock_disk, P.repair_disk]
+EVENTS += [P.kill, P.kill_and_repair, P.stop, P.fill_disk, P.lock_disk, P.lock_disk, P.repair_disk]
 
 
 @settings(max_examples=100, deadline=None)
