@@ -11,9 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from aiops_drift import Expectations, Profile, advance
 from aiops_inference import state
@@ -82,7 +81,7 @@ def nothing_can_be_changed(path):
         aside.rename(path.parent)
 
 
-class PodAndPoller(RuleBasedStateMachine):
+class PodAndPoller:
     """Any order of rows, polls, saves, faults of the disk and ends of the process.
 
     Each request closes one block at most, and its time names that block. `here` are the blocks that the process
@@ -90,7 +89,6 @@ class PodAndPoller(RuleBasedStateMachine):
     """
 
     def __init__(self):
-        super().__init__()
         self.home = Path(tempfile.mkdtemp())
         self.path = self.home / "state" / "state.json"
         self.runner = asyncio.Runner()
@@ -100,66 +98,77 @@ class PodAndPoller(RuleBasedStateMachine):
         self.cursors, self.counted, self.rows = {}, [], 0
         self.heard = None
         self.here, self.on_disk = [], None
-
-    @initialize()
-    def start(self):
-        """The first process."""
         self.process = Process(self.path)
 
-    @rule(requests=st.lists(st.sampled_from([16, 16, 16, 5]), min_size=1, max_size=3))
-    def count(self, requests):
-        """Requests with so many rows."""
-        for rows in requests:
-            closed = self.process.monitor.closed
-            self.clock += 1
-            self.process.monitor.observe(RNG.normal(size=(rows, 1)), float(self.clock))
-            if self.process.monitor.closed > closed:
-                self.here.append(self.clock)
+    def count(self, rows=16):
+        """A request."""
+        closed = self.process.monitor.closed
+        self.clock += 1
+        self.process.monitor.observe(RNG.normal(size=(rows, 1)), float(self.clock))
+        if self.process.monitor.closed > closed:
+            self.here.append(self.clock)
 
-    @rule(arrives=st.booleans(), after=st.booleans())
-    def poll(self, arrives, after):
-        """A report, which may be lost on its way."""
-        known = self.cursors.get(self.process.monitor.stored(0.0).report.incarnation)
-        report = self._saved(self.process.report(known.number if known and after else -1))
-        if arrives:
-            self._hear(report)
+    def count_few(self):
+        """A request that closes no block, or not with all of its rows."""
+        self.count(5)
 
-    @precondition(lambda self: self.heard is not None)
-    @rule()
+    def poll(self):
+        """A report of what is new."""
+        self._hear(self._asked())
+
+    def poll_all(self):
+        """A report of all that is kept."""
+        self._hear(self._saved(self.process.report()))
+
+    def poll_in_vain(self):
+        """A report that is lost on its way."""
+        self._asked()
+
     def hear_again(self):
         """The report that came last comes once more."""
-        self._hear(self.heard)
+        if self.heard is not None:
+            self._hear(self.heard)
 
-    @rule()
     def save(self):
         """The save that nobody waits for."""
         self._saved(self.process.keeper.save())
 
-    @rule()
     def kill(self):
         """No warning, and another process in the same pod."""
         self.process.kill()
         self._start_again()
 
-    @rule()
+    def kill_and_repair(self):
+        """No warning, and the next process finds a disk that can be written."""
+        self.repair_disk()
+        self.kill()
+
     def stop(self):
         """SIGTERM, and another process in the same pod."""
         self._saved(self.process.keeper.stop())
         self._start_again()
 
-    @precondition(lambda self: not self.broken and self.path.parent.is_dir())
-    @rule(fault=st.sampled_from([nothing_can_be_written, nothing_can_be_changed]))
-    def break_disk(self, fault):
+    def fill_disk(self):
         """From now on no save works."""
-        self.fault.enter_context(fault(self.path))
-        self.broken = fault.__name__
+        self._break(nothing_can_be_written)
 
-    @precondition(lambda self: self.broken)
-    @rule()
+    def lock_disk(self):
+        """From now on no save works, nor can the old file be removed."""
+        self._break(nothing_can_be_changed)
+
     def repair_disk(self):
         """Saves work again."""
         self.fault.close()
         self.broken = ""
+
+    def _break(self, fault):
+        if not self.broken and self.path.parent.is_dir():
+            self.fault.enter_context(fault(self.path))
+            self.broken = fault.__name__
+
+    def _asked(self):
+        known = self.cursors.get(self.process.monitor.stored(0.0).report.incarnation)
+        return self._saved(self.process.report(known.number if known else -1))
 
     def _saved(self, work):
         """Have something done that may save, and follow what the file then holds."""
@@ -189,28 +198,33 @@ class PodAndPoller(RuleBasedStateMachine):
         assert self.process.restored == (self.on_disk is not None and self.broken != "nothing_can_be_changed")
         self.here = list(self.on_disk[1]) if self.process.restored else []
 
-    @invariant()
     def nothing_is_counted_twice(self):
         """No block, and no row beside the blocks."""
         assert len(self.counted) == len(set(self.counted))
         assert 16 * len(self.counted) == self.rows
 
-    def teardown(self):
-        """After one more poll, all that the last process answers for was counted, and nothing twice."""
-        try:
-            if hasattr(self, "process"):
-                self.poll(arrives=True, after=True)
-                assert set(self.here) <= set(self.counted)
-                self.nothing_is_counted_twice()
-                self.process.kill()
-        finally:
-            self.fault.close()
-            self.runner.close()
-            shutil.rmtree(self.home)
+    def close(self):
+        """Leave nothing behind."""
+        self.process.kill()
+        self.fault.close()
+        self.runner.close()
+        shutil.rmtree(self.home)
 
 
-TestAnyOrderOfEvents = PodAndPoller.TestCase
-TestAnyOrderOfEvents.settings = settings(max_examples=50, stateful_step_count=40, deadline=None)
+P = PodAndPoller
+EVENTS = [P.count] * 6 + [P.count_few, P.poll, P.poll, P.poll_all, P.poll_in_vain, P.hear_again, P.save, P.save]
+EVENTS += [P.kill, P.kill_and_repair, P.stop, P.fill_disk, P.lock_disk, P.lock_disk, P.repair_disk]
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.sampled_from(EVENTS), min_size=25, max_size=50))
+def test_any_order_of_events_counts_each_block_once(events):
+    """No block twice at any time, and after one more poll all that the last process answers for."""
+    with contextlib.closing(PodAndPoller()) as world:
+        for event in [*events, P.poll]:
+            event(world)
+            world.nothing_is_counted_twice()
+        assert set(world.here) <= set(world.counted)
 
 
 def rows(blocks):
