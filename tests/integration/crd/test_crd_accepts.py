@@ -247,6 +247,7 @@ def test_explain_lists_every_field_of_drift(kubectl) -> None:
     ]
 
     assert lines == [
+        "acknowledgedEpisode\t<string>",
         "averageRunLength\t<integer>",
         "expectations\t<Object>",
         "mode\t<string>",
