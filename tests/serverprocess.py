@@ -33,7 +33,7 @@ def artifacts(tmp_path_factory):
 
 def eventually(condition, what):
     """Ask until there is an answer, for a bounded time."""
-    return until(condition, explain=lambda: f"waited for: {what}")
+    return until(condition, seconds=120, explain=lambda: f"waited for: {what}")  # a start takes a busy machine a minute
 
 
 class Pod:

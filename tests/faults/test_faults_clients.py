@@ -181,21 +181,21 @@ def test_where_all_that_are_connected_ask_the_newcomer_is_turned_away(narrow, he
 
 def test_rows_beyond_what_may_wait_are_turned_away_while_others_are_served(shared):
     """503 with Retry-After, at once; what came before is answered, and so is what comes after."""
-    pod, before = shared, shared.drift()["rows"]
-    made = [connection(pod, b"") for _ in range(12)]
-    stop(pod.process.pid)  # so that all of them are there at its next look
-    for each in made:
-        each.sendall(WHOLE)
-    os.kill(pod.process.pid, signal.SIGCONT)
-    found = [each.recv(65536) for each in made]
-    served = [text for text in found if text.startswith(b"HTTP/1.1 200 ")]
-    refused = [text for text in found if text.startswith(b"HTTP/1.1 503 ")]
-    assert 12 == len(served) + len(refused)
-    assert served
-    assert refused
-    assert all(b"\r\nretry-after: 1\r\n" in text and b'"reason":"Overloaded"' in text for text in refused)
-    for each in made:
-        each.sendall(WHOLE)
-        assert each.recv(65536).startswith(b"HTTP/1.1 200 ")
-        each.close()
+    pod = shared
+    with contextlib.ExitStack() as stack:
+        made = [stack.enter_context(connection(pod, WHOLE)) for _ in range(12)]
+        assert all(each.recv(65536).startswith(b"HTTP/1.1 200 ") for each in made)  # all are connected
+        before = pod.drift()["rows"]
+        stop(pod.process.pid)  # so that all of them are there at its next look
+        for each in made:
+            each.sendall(WHOLE)
+        os.kill(pod.process.pid, signal.SIGCONT)
+        found = [each.recv(65536) for each in made]
+        served = [text for text in found if text.startswith(b"HTTP/1.1 200 ")]
+        refused = [text for text in found if text.startswith(b"HTTP/1.1 503 ")]
+        assert (2, 10) == (len(served), len(refused))
+        assert all(b"\r\nretry-after: 1\r\n" in text and b'"reason":"Overloaded"' in text for text in refused)
+        for each in made:
+            each.sendall(WHOLE)
+            assert each.recv(65536).startswith(b"HTTP/1.1 200 ")
     assert before + 2 * len(served) + 2 * len(made) == pod.drift()["rows"]

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from aiops_drift import Expectations
+from aiops_inference import expectations
 from aiops_inference.expectations import MAX_WAITING_ROWS, MIN_BATCH_ROWS, Validator
 from aiops_inference.telemetry import Log, Metrics
 from aiops_inference.validator import SuiteError, check_suite, label, serve, summarize
@@ -356,3 +357,24 @@ def test_rows_do_not_wait_for_a_suite_that_cannot_be_applied(eventually):
             return watch.shown()
 
     assert ("error", 0, 0) == asyncio.run(scenario())
+
+
+def test_a_process_that_stands_still_is_started_again(eventually, monkeypatch):
+    """When it has not answered for so long that it will not; the state says so, and rows go to the next one."""
+    monkeypatch.setattr(expectations, "BATCH_TIMEOUT", 0.2)
+
+    async def scenario():
+        async with watching() as watch:
+            first = await eventually(lambda: watch.validator.pid)
+            watch.validator.offer(rows(1))
+            await eventually(lambda: watch.validator.expectations.state == "passed")
+            os.kill(first, signal.SIGSTOP)
+            watch.validator.offer(rows(1))
+            await eventually(lambda: watch.validator.pid not in {None, first})
+            said = watch.validator.expectations.message
+            monkeypatch.setattr(expectations, "BATCH_TIMEOUT", 20)
+            watch.validator.offer(rows(1))
+            await eventually(lambda: watch.validator.expectations.state == "passed")
+            return said
+
+    assert "the validating process did not answer within 0.2 s; it is started again" == asyncio.run(scenario())

@@ -294,9 +294,12 @@ def test_openapi_describes_predictions(serving, directory):
         async with serving(directory.write(), service_name="iris") as pod:
             document = (await pod.client.get("/openapi.json")).json()
             posts = {path: entry["post"]["requestBody"] for path, entry in document["paths"].items() if "post" in entry}
+            version = directory.digest("model.pkl")[:7]
             answers = [
                 (
-                    await pod.client.post(path.format(name="iris"), json=body["content"]["application/json"]["example"])
+                    await pod.client.post(
+                        path.format(name="iris", version=version), json=body["content"]["application/json"]["example"]
+                    )
                 ).json()
                 for path, body in posts.items()
             ]
@@ -307,8 +310,9 @@ def test_openapi_describes_predictions(serving, directory):
                 await pod.client.get("/docs"),
             )
 
-    paths, (predict, v1, v2), index, docs = asyncio.run(scenario())
+    paths, (predict, v1, v2, versioned), index, docs = asyncio.run(scenario())
     assert {"/", "/health", "/livez", "/metrics", "/drift", "/predict"} < set(paths)
+    assert v2 == versioned
     assert ([0, 2], [0], [0]) == (predict["predictions"], v1["predictions"], v2["outputs"][0]["data"])
     assert ("ok", "/drift") == (index["status"], index["links"]["drift"])
     assert 200 == docs.status_code
