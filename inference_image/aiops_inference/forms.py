@@ -16,7 +16,7 @@ from aiops_inference import codec
 from aiops_inference.codec import Rows
 from aiops_inference.errors import InvalidInputsError, TooLargeError
 from aiops_inference.monitor import SCORE_DIGITS, Judgement, Monitor
-from aiops_inference.predictor import Predictor
+from aiops_inference.predictor import Predictor, refuse_probabilities
 
 PREDICT: Final = "predict"
 PREDICT_PROBA: Final = "predict_proba"
@@ -65,18 +65,30 @@ def explained(body: bytes, monitor: Monitor, max_rows: int) -> tuple[Rows, Docum
     return codec.decode(body, monitor.features, max_rows), _explained_document
 
 
+def with_probabilities(body: bytes, monitor: Monitor, max_rows: int) -> tuple[Rows, Document]:
+    """`/predict?probabilities=true`."""
+    return codec.decode(body, monitor.features, max_rows), _probabilities_document
+
+
+def explained_with_probabilities(body: bytes, monitor: Monitor, max_rows: int) -> tuple[Rows, Document]:
+    """`/predict?explain=true&probabilities=true`."""
+    return codec.decode(body, monitor.features, max_rows), _whole_document
+
+
 def v1(body: bytes, monitor: Monitor, max_rows: int) -> tuple[Rows, Document]:
     """`/v1/models/{name}:predict`: instances in, predictions out."""
     return codec.decode(body, monitor.features, max_rows, "instances"), _v1_document
 
 
-def v2(model: str, version: str) -> Form:
-    """`/v2/models/{name}/infer`: tensors in, tensors out."""
+def v2(model: str, version: str, *, has_probabilities: bool = True) -> Form:
+    """`/v2/models/{name}/infer`: tensors in, tensors out; where the model has no probabilities, asking for them is refused."""
 
     def form(body: bytes, monitor: Monitor, max_rows: int) -> tuple[Rows, Document]:
         document = codec.parse(body)
         inputs = _list(document, "inputs")
         wanted = _wanted(document.get("outputs"))
+        if PREDICT_PROBA in wanted and not has_probabilities:
+            refuse_probabilities(f"outputs[{wanted.index(PREDICT_PROBA)}]")
         identity = document.get("id")
         if identity is not None and not isinstance(identity, str):
             message = "id is not a string"
@@ -114,6 +126,16 @@ def _plain_document(answered: Answered) -> dict[str, Any]:
 def _explained_document(answered: Answered) -> dict[str, Any]:
     explanation = answered.monitor.explain(answered.rows, answered.judgement)
     return {**_plain_document(answered), "explanation": explanation}
+
+
+def _probabilities_document(answered: Answered) -> dict[str, Any]:
+    predictor = answered.predictor
+    known = {} if predictor.classes is None else {"classes": predictor.classes}
+    return {**_plain_document(answered), "probabilities": predictor.probabilities(answered.rows), **known}
+
+
+def _whole_document(answered: Answered) -> dict[str, Any]:
+    return {**_explained_document(answered), **_probabilities_document(answered)}
 
 
 def _v1_document(answered: Answered) -> dict[str, Any]:
@@ -225,7 +247,11 @@ def _stacked(tensors: list[_Tensor], features: Sequence[str]) -> Rows:
 
 
 def _output(name: str, answered: Answered) -> dict[str, Any]:
-    values = answered.predictions if name == PREDICT else answered.predictor.probabilities(answered.rows)
+    values = answered.predictions
+    if name == PREDICT_PROBA:
+        # Of several targets one after another: they may have different numbers of classes, which no third axis could hold.
+        rows = answered.predictor.probabilities(answered.rows)
+        values = [list(itertools.chain.from_iterable(row)) if isinstance(row[0], list) else row for row in rows]
     shape = [len(values)]
     while values and isinstance(values[0], list):
         shape.append(len(values[0]))

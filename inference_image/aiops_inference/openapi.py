@@ -35,6 +35,17 @@ _EXPLANATION: Final[dict[str, Any]] = {
     },
 }
 
+_PROBABILITIES: Final[dict[str, Any]] = {
+    "type": "array",
+    "description": "Only with ?probabilities=true: a list a row with a number a class; of several targets a list of such lists.",
+    "items": {"type": "array", "items": {}},
+}
+_CLASSES: Final[dict[str, Any]] = {
+    "type": "array",
+    "description": "Only with ?probabilities=true: names of the classes in the order of their probabilities, where they are known; of several targets a list for each.",
+    "items": {},
+}
+
 PREDICT: Final[dict[str, Any]] = {
     "post": {
         "summary": "Predict rows, and judge whether they look like the training data",
@@ -45,7 +56,13 @@ PREDICT: Final[dict[str, Any]] = {
                 "in": "query",
                 "schema": {"type": "boolean", "default": False},
                 "description": "Add each feature's z-score and what it was compared with.",
-            }
+            },
+            {
+                "name": "probabilities",
+                "in": "query",
+                "schema": {"type": "boolean", "default": False},
+                "description": "Add a classifier's probabilities, and the classes in their order.",
+            },
         ],
         "requestBody": {
             "required": True,
@@ -80,6 +97,8 @@ PREDICT: Final[dict[str, Any]] = {
                                 "drift_detected": {"type": "boolean"},
                                 "drift_score": {"type": "number", "description": "The largest z-score of any feature."},
                                 "explanation": _EXPLANATION,
+                                "probabilities": _PROBABILITIES,
+                                "classes": _CLASSES,
                             },
                         },
                         "example": {"predictions": [0, 2], "drift_detected": False, "drift_score": 0.4662},
@@ -88,7 +107,7 @@ PREDICT: Final[dict[str, Any]] = {
             },
             "400": {"description": "Not JSON, or not rows of finite numbers of the right width.", **_ERROR},
             "413": {"description": "Too many bytes or rows.", **_ERROR},
-            "422": {"description": "The model refuses these values.", **_ERROR},
+            "422": {"description": "The model refuses these values, or has no probabilities.", **_ERROR},
             "503": {"description": "No model is loaded, or it failed.", **_ERROR},
         },
     }

@@ -49,7 +49,7 @@ class Pod:
                     **os.environ,
                     "HOST": "127.0.0.1",
                     "PORT": str(port),
-                    "MODEL_PATH": str(path / "model.pkl"),
+                    "MODEL_PATH": str(path / "model.pkl"),  # where it is not there, model.skops beside it is served
                     "BASELINE_PATH": str(path / "baseline.npy"),
                     "EXPECTATIONS_PATH": str(path / "expectations.json"),
                     "RUNTIME_CONFIG": str(path / "runtime.yaml"),
@@ -251,7 +251,7 @@ def test_a_suite_that_does_not_fit_is_an_error_and_not_drift(run, artifacts, tmp
     manifest = json.loads((artifacts / "manifest.json").read_text())
     directory = tmp_path / "models"
     directory.mkdir()
-    for name in ("model.pkl", "baseline.npy"):
+    for name in ("model.skops", "baseline.npy"):
         (directory / name).write_bytes((artifacts / name).read_bytes())
     del manifest["files"]["expectations.json"]
     (directory / "manifest.json").write_text(json.dumps(manifest))
