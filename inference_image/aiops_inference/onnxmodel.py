@@ -39,7 +39,7 @@ class OnnxModel:
         """Make a session of the graph's bytes; `classes` are the names of a classifier's classes.
 
         Raises:
-            ValueError: inputs that rows of numbers cannot be given to.
+            ValueError: inputs that rows of numbers cannot be given to, or other classes than those of the names.
             Exception: whatever onnxruntime says of bytes that are no graph, or of one that it cannot run.
         """
         options = onnxruntime.SessionOptions()
@@ -88,12 +88,23 @@ class OnnxModel:
         if isinstance(answer, list):
             return np.array(list(answer[0])) if isinstance(answer[0], dict) else None
         count = None if answer is None else answer.shape[1]
-        if names is not None and (count is None or count == len(names)):
-            if kind == "tensor(string)":
-                return np.array(names)
-            whole = all(name.removeprefix("-").isdecimal() for name in names)
-            return np.array([int(name) for name in names]) if whole else np.arange(len(names))
-        return np.arange(count) if count and kind != "tensor(string)" else None
+        if names is not None and count not in (None, len(names)):
+            message = f"the graph has {count} probabilities, but manifest.json has {len(names)} classes"
+            raise ValueError(message)
+        if names is None or kind == "tensor(string)":
+            labels = names if kind == "tensor(string)" else range(count or 0)
+            return np.array(labels) if labels else None
+        return _numbers(names)
+
+
+def _numbers(names: Sequence[str]) -> npt.NDArray[Any]:
+    """The labels behind the names of classes: these, where they are numbers, or their places."""
+    try:
+        labels = np.array(names, dtype=np.float64)
+    except ValueError:
+        return np.arange(len(names))
+    whole: npt.NDArray[Any] = labels.astype(np.int64)
+    return whole if np.array_equal(whole, labels) else labels
 
 
 def _dtype(entry: Any) -> Any:  # noqa: ANN401 - onnxruntime ships no types
