@@ -10,7 +10,8 @@ from aiops_inference.errors import SettingsError
 from aiops_inference.settings import Settings
 
 VARIABLES = """environment (all optional):
-  MODEL_PATH         model file (default /models/model.pkl); manifest.json is looked for beside it
+  MODEL_PATH         model file (default /models/model.pkl): .pkl, .joblib, .skops or .onnx; where it is not there, a file
+                     beside it that differs in that ending alone; manifest.json is looked for beside it
   BASELINE_PATH      training rows (default /models/baseline.npy)
   EXPECTATIONS_PATH  Great Expectations suite (default /models/expectations.json)
   MODEL_SHA256       digest of the only model file that may be loaded

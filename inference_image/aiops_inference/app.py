@@ -66,7 +66,7 @@ def create_app(service: Service) -> FastAPI:
             "validatorUrl": None,  # or the document is sent to a service on the Internet
         },
     )
-    app.router.routes.append(Route("/predict", PredictEndpoint(service, form_of_predict), methods=["POST"]))
+    app.router.routes.append(Route("/predict", PredictEndpoint(service, form_of_predict(service)), methods=["POST"]))
     protocols.add_routes(app, service)
     _add_routes(app, service)
     _add_error_handlers(app, service)

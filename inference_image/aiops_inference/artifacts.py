@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aiops_drift import Profile, ProfileError
-from aiops_inference import libraries
+from aiops_inference import loaders
 from aiops_inference.codec import LARGEST
 from aiops_inference.errors import (
     ArtifactError,
@@ -20,12 +19,14 @@ from aiops_inference.errors import (
     BaselineInvalidError,
     BaselineNotFoundError,
     DigestMismatchError,
+    FeatureNamesDifferError,
     GoldenPredictionsDifferError,
     InferenceError,
-    LibraryVersionMismatchError,
     ManifestInvalidError,
     ModelNotFoundError,
     ModelUnloadableError,
+    RequestError,
+    UnavailableError,
     describe,
 )
 from aiops_inference.manifest import Manifest
@@ -67,19 +68,22 @@ def load(settings: Settings) -> Artifacts:
         ArtifactError: with the reason of the first thing that is wrong.
     """
     limit = settings.max_model_bytes
-    model = _read(settings.model_path, limit, ModelNotFoundError)
+    path = loaders.found(settings.model_path)
+    model = _read(path, limit, ModelNotFoundError)
     baseline = _read(settings.baseline_path, limit, BaselineNotFoundError)
     suite = _read_optional(settings.expectations_path, limit)
-    manifest_bytes = _read_optional(settings.model_path.with_name(MANIFEST_NAME), limit)
+    manifest_bytes = _read_optional(path.with_name(MANIFEST_NAME), limit)
     manifest = None if manifest_bytes is None else Manifest.parse(manifest_bytes)
 
     digest = hashlib.sha256(model).hexdigest()
     if settings.model_sha256 and digest != settings.model_sha256:
-        message = f"{settings.model_path.name} has the digest sha256:{digest}, but MODEL_SHA256 (spec.model.sha256) allows sha256:{settings.model_sha256}"
+        message = f"{path.name} has the digest sha256:{digest}, but MODEL_SHA256 (spec.model.sha256) allows sha256:{settings.model_sha256}"
         raise DigestMismatchError(message)
     remarks: list[str] = []
+    if path != settings.model_path:
+        remarks.append(f"{settings.model_path.name} is not there; {path.name} beside it is served")
     if manifest:
-        manifest.check(settings.model_path.name, digest)
+        manifest.check(path.name, digest)
         manifest.check(settings.baseline_path.name, hashlib.sha256(baseline).hexdigest())
         suite_name = settings.expectations_path.name
         if suite is not None:
@@ -88,14 +92,19 @@ def load(settings: Settings) -> Artifacts:
             remarks.append(f"{suite_name} is in manifest.json, but not beside it: rows are not validated")
 
     rows = read_baseline(baseline)
-    profile = _profile(rows, manifest)
+    _check_columns(rows, manifest)
     differences = manifest.version_differences() if manifest else []
-    estimator, library_warnings = unpickle(model, settings.model_path.name, differences)
+    classes = manifest.classes if manifest else None
+    estimator, library_warnings = loaders.load(model, path.name, limit=limit, differences=differences, classes=classes)
     if differences:
         remarks.append(f"LibraryVersionMismatch: the model was saved with {', '.join(differences)}")
     remarks.extend(library_warnings)
     predictor = Predictor(estimator)
+    if classes is not None:
+        predictor.call(classes)
+    profile = _profile(rows, manifest, predictor.names)
     _check_width(predictor, profile)
+    remarks.extend(filter(None, (_check_names(predictor, profile), predictor.settle(rows[:PROBE_ROWS]))))
     if manifest:
         _check_golden(predictor, manifest, differences)
     else:
@@ -106,7 +115,7 @@ def load(settings: Settings) -> Artifacts:
         digest=f"sha256:{digest}",
         profile=profile,
         task=manifest.task if manifest else predictor.task,
-        classes=manifest.classes if manifest else predictor.classes,
+        classes=predictor.classes if classes is None else classes,
         suite=suite,
         warnings=tuple(remarks),
     )
@@ -123,7 +132,8 @@ def signature(settings: Settings) -> tuple[tuple[int, int, int] | None, ...]:
         return stat.st_ino, stat.st_size, stat.st_mtime_ns
 
     manifest = settings.model_path.with_name(MANIFEST_NAME)
-    return tuple(map(of, (settings.model_path, settings.baseline_path, settings.expectations_path, manifest)))
+    models = (settings.model_path, *map(settings.model_path.with_suffix, loaders.SUFFIXES))
+    return tuple(map(of, (*models, settings.baseline_path, settings.expectations_path, manifest)))
 
 
 def read_baseline(content: bytes) -> npt.NDArray[np.float64]:
@@ -147,37 +157,6 @@ def read_baseline(content: bytes) -> npt.NDArray[np.float64]:
     return values
 
 
-def unpickle(content: bytes, name: str, differences: list[str]) -> tuple[Any, list[str]]:
-    """Turn verified bytes into a model; the second value is what the libraries warned of, in one line each.
-
-    Raises:
-        ModelUnloadableError: with the exception's text; LibraryVersionMismatchError where the versions differ as well.
-    """
-    libraries.prepare(content)
-    import joblib  # noqa: PLC0415 - takes a second with what it brings along; the socket is open before
-
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        try:
-            model = joblib.load(io.BytesIO(content))
-        except Exception as error:
-            message = f"{name} cannot be loaded: {describe(error)}"
-            if differences:
-                message += f"; it was saved with {', '.join(differences)}"
-                raise LibraryVersionMismatchError(message) from error
-            raise ModelUnloadableError(message) from error
-    if not callable(getattr(model, "predict", None)):
-        message = f"{name} holds a {type(model).__name__}, which has no predict()"
-        raise ModelUnloadableError(message)
-    return model, sorted({_warning_text(warning.message) for warning in caught})
-
-
-def _warning_text(warning: Warning | str) -> str:
-    text = describe(warning) if isinstance(warning, Warning) else warning
-    # scikit-learn compares the version that a model was saved with, and only warns.
-    return f"LibraryVersionMismatch: {text}" if type(warning).__name__ == "InconsistentVersionWarning" else text
-
-
 def _read(path: Path, limit: int, missing: Callable[[str], ArtifactError]) -> bytes:
     try:
         with path.open("rb") as file:
@@ -197,15 +176,22 @@ def _read_optional(path: Path, limit: int) -> bytes | None:
     return _read(path, limit, ManifestInvalidError)
 
 
-def _profile(rows: npt.NDArray[np.float64], manifest: Manifest | None) -> Profile:
-    """The manifest's, or one that is made here: a second of work, where only the model and its rows are given."""
+def _check_columns(rows: npt.NDArray[np.float64], manifest: Manifest | None) -> None:
     if manifest and rows.shape[1] != len(manifest.features):
         message = f"the baseline has {rows.shape[1]} columns, but manifest.json has {len(manifest.features)} features"
         raise BaselineInvalidError(message)
+
+
+def _profile(rows: npt.NDArray[np.float64], manifest: Manifest | None, names: tuple[str, ...] | None) -> Profile:
+    """The manifest's, or one that is made here: a second of work, where only the model and its rows are given.
+
+    Without a manifest the features have the names that the model knows.
+    """
     if manifest and manifest.profile:
         return manifest.profile
+    own = names if names and len(names) == len(set(names)) == rows.shape[1] else None
     try:
-        return Profile.from_rows(rows, manifest.features if manifest else None).calibrated(rows)
+        return Profile.from_rows(rows, manifest.features if manifest else own).calibrated(rows)
     except ProfileError as error:
         raise BaselineInvalidError(str(error)) from error
 
@@ -214,6 +200,28 @@ def _check_width(predictor: Predictor, profile: Profile) -> None:
     if predictor.width is not None and predictor.width != len(profile.names):
         message = f"the model wants {predictor.width} features, but the baseline has {len(profile.names)}"
         raise BaselineInvalidError(message)
+
+
+def _check_names(predictor: Predictor, profile: Profile) -> str:
+    """What is to be said where the model calls its features otherwise than the baseline.
+
+    Raises:
+        FeatureNamesDifferError: the names are the same, in another order: then values would be taken for others.
+    """
+    names = predictor.names
+    if names is None or names == profile.names:
+        return ""
+    i = next(i for i, (own, other) in enumerate(zip(names, profile.names, strict=True)) if own != other)
+    if sorted(names) == sorted(profile.names):
+        message = (
+            f"the model was fitted to the same features in another order: column {i} is {names[i]!r} in the model, and "
+            f"{profile.names[i]!r} in the baseline and manifest.json; write these in the model's order"
+        )
+        raise FeatureNamesDifferError(message)
+    return (
+        f"the model calls its features otherwise than the baseline, as column {i}: {names[i]!r} in the model, "
+        f"{profile.names[i]!r} in manifest.json; they are taken by their order"
+    )
 
 
 def _probe(predictor: Predictor, rows: npt.NDArray[np.float64]) -> None:
@@ -226,21 +234,30 @@ def _probe(predictor: Predictor, rows: npt.NDArray[np.float64]) -> None:
 
 def _check_golden(predictor: Predictor, manifest: Manifest, differences: list[str]) -> None:
     saved = f"; the model was saved with {', '.join(differences)}" if differences else ""
+    tolerance = predictor.tolerance or GOLDEN_TOLERANCE
+
+    def compare(got: list[Any], wanted: list[Any], what: str) -> None:
+        for i, (one, other) in enumerate(zip(got, wanted, strict=True)):
+            if not _same(one, other, tolerance):
+                message = f"golden row {i} {what} {one!r}, but manifest.json says {other!r}{saved}"
+                raise GoldenPredictionsDifferError(message)
+
     try:
-        predictions = predictor.predict(manifest.golden_inputs)
-    except InferenceError as error:
+        compare(predictor.predict(manifest.golden_inputs), manifest.golden_predictions, "predicts")
+        if manifest.golden_probabilities is not None:
+            said = predictor.probabilities(manifest.golden_inputs)
+            compare(said, manifest.golden_probabilities, "has the probabilities")
+    except (RequestError, UnavailableError) as error:
         message = f"the model does not predict on the golden inputs of manifest.json: {error}{saved}"
         raise GoldenPredictionsDifferError(message) from error
-    for i, (got, wanted) in enumerate(zip(predictions, manifest.golden_predictions, strict=True)):
-        if not _same(got, wanted):
-            message = f"golden row {i} predicts {got!r}, but manifest.json says {wanted!r}{saved}"
-            raise GoldenPredictionsDifferError(message)
 
 
-def _same(got: object, wanted: object) -> bool:
+def _same(got: object, wanted: object, tolerance: float) -> bool:
     if isinstance(got, list) and isinstance(wanted, list):
-        return len(got) == len(wanted) and all(map(_same, got, wanted))
+        return len(got) == len(wanted) and all(
+            _same(one, other, tolerance) for one, other in zip(got, wanted, strict=True)
+        )
     if isinstance(got, float) and isinstance(wanted, int | float):
         # An integer of 400 digits has no float to subtract from.
-        return abs(wanted) <= LARGEST and abs(got - wanted) <= GOLDEN_TOLERANCE * max(1.0, abs(wanted))
+        return abs(wanted) <= LARGEST and abs(got - wanted) <= tolerance * max(1.0, abs(wanted))
     return got == wanted

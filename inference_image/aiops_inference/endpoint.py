@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 from urllib.parse import parse_qs
 
@@ -20,6 +20,7 @@ from aiops_inference.errors import (
     UnsupportedEncodingError,
 )
 from aiops_inference.forms import Form
+from aiops_inference.predictor import refuse_probabilities
 from aiops_inference.service import Service
 from aiops_inference.tensors import HEADER, Encoded
 
@@ -78,30 +79,36 @@ class PredictEndpoint:
                 asked.left = True
 
 
-def form_of_predict(scope: Scope) -> Form:
-    """The form of `/predict`, with an explanation where the query asks for one.
+def form_of_predict(service: Service) -> Callable[[Scope], Form]:
+    """Finds the form of `/predict`: with an explanation, or probabilities, where the query asks for them.
 
-    Raises:
-        InvalidParameterError: it says neither yes nor no.
+    It raises InvalidParameterError where the query says neither yes nor no, NotReadyError where probabilities are asked for
+    and no model is loaded, and InputsRefusedError where the model has none.
     """
-    return forms.explained if wants_explanation(scope["query_string"]) else forms.plain
+
+    def form_of(scope: Scope) -> Form:
+        query = scope["query_string"]
+        if not query:
+            return forms.plain
+        said = parse_qs(query.decode("latin-1"), keep_blank_values=True)
+        explained = _asks_for("explain", said)
+        if not _asks_for("probabilities", said):
+            return forms.explained if explained else forms.plain
+        if not service.model().artifacts.predictor.has_probabilities:
+            refuse_probabilities("?probabilities")
+        return forms.explained_with_probabilities if explained else forms.with_probabilities
+
+    return form_of
 
 
-def wants_explanation(query: bytes) -> bool:
-    """Whether `?explain=` asks for one.
-
-    Raises:
-        InvalidParameterError: it is there and says neither yes nor no.
-    """
-    if not query:
-        return False
-    value = parse_qs(query.decode("latin-1"), keep_blank_values=True).get("explain", ["false"])[-1].lower()
+def _asks_for(name: str, said: Mapping[str, list[str]]) -> bool:
+    value = said.get(name, ["false"])[-1].lower()
     if value in _TRUE:
         return True
     if value in _FALSE:
         return False
-    message = f"explain is {value[:MAX_SHOWN]!a}; it must be true or false"
-    raise InvalidParameterError(message, "?explain")
+    message = f"{name} is {value[:MAX_SHOWN]!a}; it must be true or false"
+    raise InvalidParameterError(message, f"?{name}")
 
 
 async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:

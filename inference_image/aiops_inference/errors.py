@@ -12,7 +12,10 @@ InferenceError
 │   ├── ManifestInvalidError
 │   ├── BaselineInvalidError
 │   ├── ModelUnloadableError
-│   │   └── LibraryVersionMismatchError
+│   │   ├── LibraryVersionMismatchError
+│   │   ├── ModelUntrustedError
+│   │   └── OnnxRuntimeMissingError
+│   ├── FeatureNamesDifferError
 │   └── GoldenPredictionsDifferError
 ├── RequestError                   the client's fault: 4xx, nothing is counted as data
 │   ├── InvalidJsonError           400
@@ -97,6 +100,18 @@ class ModelUnloadableError(ArtifactError):
 
 class LibraryVersionMismatchError(ModelUnloadableError):
     """The model cannot be loaded, and it was saved with other library versions than these."""
+
+
+class ModelUntrustedError(ModelUnloadableError):
+    """A .skops file holds types that skops does not trust."""
+
+
+class OnnxRuntimeMissingError(ModelUnloadableError):
+    """The model is an .onnx file, and onnxruntime is not installed."""
+
+
+class FeatureNamesDifferError(ArtifactError):
+    """The model has the features of the baseline in another order: every value would be taken for another's."""
 
 
 class GoldenPredictionsDifferError(ArtifactError):

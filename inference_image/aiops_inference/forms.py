@@ -16,7 +16,7 @@ from aiops_inference import codec, tensors
 from aiops_inference.codec import Rows
 from aiops_inference.errors import InvalidInputsError, TooLargeError
 from aiops_inference.monitor import SCORE_DIGITS, Judgement, Monitor
-from aiops_inference.predictor import Predictor
+from aiops_inference.predictor import Predictor, refuse_probabilities
 from aiops_inference.tensors import Raw
 
 PREDICT: Final = "predict"
@@ -65,13 +65,30 @@ def explained(body: bytes, monitor: Monitor, max_rows: int) -> tuple[Rows, Docum
     return codec.decode(body, monitor.features, max_rows), _explained_document
 
 
+def with_probabilities(body: bytes, monitor: Monitor, max_rows: int) -> tuple[Rows, Document]:
+    """`/predict?probabilities=true`."""
+    return codec.decode(body, monitor.features, max_rows), _probabilities_document
+
+
+def explained_with_probabilities(body: bytes, monitor: Monitor, max_rows: int) -> tuple[Rows, Document]:
+    """`/predict?explain=true&probabilities=true`."""
+    return codec.decode(body, monitor.features, max_rows), _whole_document
+
+
 def v1(body: bytes, monitor: Monitor, max_rows: int) -> tuple[Rows, Document]:
     """`/v1/models/{name}:predict`: instances in, predictions out."""
     return codec.decode(body, monitor.features, max_rows, "instances"), _v1_document
 
 
-def v2(model: str, version: str, json_size: bytes | None = None) -> Form:
-    """`/v2/models/{name}/infer`: tensors in, tensors out; `json_size` is the header's where bytes follow the JSON."""
+def v2(model: str, version: str, json_size: bytes | None = None, *, has_probabilities: bool = True) -> Form:
+    """`/v2/models/{name}/infer`: tensors in, tensors out.
+
+    Args:
+        model: its name, for the answer.
+        version: the same.
+        json_size: the header's, where bytes follow the JSON.
+        has_probabilities: where the model has none, asking for them is refused.
+    """
 
     def form(body: bytes, monitor: Monitor, max_rows: int) -> tuple[Rows, Document]:
         content, raw = tensors.split(body, json_size)
@@ -80,6 +97,8 @@ def v2(model: str, version: str, json_size: bytes | None = None) -> Form:
         all_binary = _flag(_parameters(document, "the body"), "binary_data_output", "the body")
         wanted = _wanted(document.get("outputs", []), binary=all_binary)
         binary = {name for name, as_bytes in wanted.items() if as_bytes}
+        if PREDICT_PROBA in wanted and not has_probabilities:
+            refuse_probabilities(f"outputs[{list(wanted).index(PREDICT_PROBA)}]")
         identity = document.get("id", "")
         if not isinstance(identity, str):
             message = "id is not a string"
@@ -123,6 +142,16 @@ def _plain_document(answered: Answered) -> dict[str, Any]:
 def _explained_document(answered: Answered) -> dict[str, Any]:
     explanation = answered.monitor.explain(answered.rows, answered.judgement)
     return {**_plain_document(answered), "explanation": explanation}
+
+
+def _probabilities_document(answered: Answered) -> dict[str, Any]:
+    predictor = answered.predictor
+    known = {} if predictor.classes is None else {"classes": predictor.classes}
+    return {**_plain_document(answered), "probabilities": predictor.probabilities(answered.rows), **known}
+
+
+def _whole_document(answered: Answered) -> dict[str, Any]:
+    return {**_explained_document(answered), **_probabilities_document(answered)}
 
 
 def _v1_document(answered: Answered) -> dict[str, Any]:
@@ -256,7 +285,11 @@ def _stacked(tensors: list[_Tensor], features: Sequence[str]) -> Rows:
 
 
 def _output(name: str, answered: Answered) -> dict[str, Any]:
-    values = answered.predictions if name == PREDICT else answered.predictor.probabilities(answered.rows)
+    values = answered.predictions
+    if name == PREDICT_PROBA:
+        # Of several targets one after another: they may have different numbers of classes, which no third axis could hold.
+        rows = answered.predictor.probabilities(answered.rows)
+        values = [list(itertools.chain.from_iterable(row)) if isinstance(row[0], list) else row for row in rows]
     shape = [len(values)]
     while values and isinstance(values[0], list):
         shape.append(len(values[0]))

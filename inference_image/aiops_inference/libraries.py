@@ -9,6 +9,7 @@ from typing import Final
 LIBRARY: Final = "sklearn"
 # The module of scikit-learn that imports pandas where it is installed, and asks it for nothing but its version.
 CURIOUS: Final = "sklearn.utils.fixes"
+SKOPS: Final = "skops.io"
 UNUSED: Final = "pandas"
 
 
@@ -18,8 +19,18 @@ def prepare(content: bytes) -> None:
     A model that itself needs pandas gets it: it is only scikit-learn's own import that finds it missing.
     """
     if LIBRARY.encode() in content and LIBRARY not in sys.modules:
-        with without(UNUSED), contextlib.suppress(ImportError):  # where it is not there, loading the model says so
-            importlib.import_module(CURIOUS)
+        _import_alone(CURIOUS)
+
+
+def prepare_skops() -> None:
+    """Import skops, and all of scikit-learn with it, without pandas."""
+    if SKOPS not in sys.modules:
+        _import_alone(SKOPS)
+
+
+def _import_alone(module: str) -> None:
+    with without(UNUSED), contextlib.suppress(ImportError):  # where it is not there, loading the model says so
+        importlib.import_module(module)
 
 
 @contextlib.contextmanager

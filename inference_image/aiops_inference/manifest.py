@@ -29,6 +29,7 @@ class Manifest:
         classes: names of the classes, where there are any.
         golden_inputs: rows whose predictions are known, shape (n, F).
         golden_predictions: what the model predicted for them in training.
+        golden_probabilities: what its probabilities were for them; None where nothing is said of that.
         features: names of the columns.
         profile: the baseline in numbers; None where another version of training wrote it, to be made anew from the rows.
     """
@@ -39,6 +40,7 @@ class Manifest:
     classes: tuple[str, ...] | None
     golden_inputs: npt.NDArray[np.float64]
     golden_predictions: list[Any]
+    golden_probabilities: list[Any] | None
     features: tuple[str, ...]
     profile: Profile | None
 
@@ -65,6 +67,7 @@ class Manifest:
                 classes=None if document.get("classes") is None else tuple(map(str, document["classes"])),
                 golden_inputs=np.array(document["golden"]["inputs"], dtype=np.float64),
                 golden_predictions=list(document["golden"]["predictions"]),
+                golden_probabilities=_optional_list(document["golden"].get("probabilities")),
                 features=tuple(map(str, document["features"])),
                 profile=profile,
             )
@@ -87,8 +90,9 @@ class Manifest:
             return "features are not those of the profile"
         if golden.ndim != 2 or golden.shape[1] != len(self.features) or not np.isfinite(golden).all():  # noqa: PLR2004 - a table has two axes
             return f"golden.inputs must be rows of {len(self.features)} finite numbers"
-        if len(golden) != len(self.golden_predictions) or len(golden) == 0:
-            return "golden.predictions must hold one prediction for each of at least one golden input"
+        answers = [said for said in (self.golden_predictions, self.golden_probabilities) if said is not None]
+        if len(golden) == 0 or {len(golden)} != set(map(len, answers)):
+            return "golden.predictions must hold one prediction for each of at least one golden input; so must probabilities"
         if bad := [name for name, digest in self.digests.items() if not _HEX.fullmatch(digest)]:
             return f"files.{bad[0]}.sha256 is not 64 hexadecimal digits"
         return ""
@@ -126,3 +130,7 @@ class Manifest:
             if here != saved:
                 differences.append(f"{name} {saved} (here {here})")
         return differences
+
+
+def _optional_list(value: object) -> list[Any] | None:
+    return None if value is None else list(value)  # type: ignore[call-overload]  # what is no list raises

@@ -25,6 +25,7 @@ TAGS: Final = [
 ]
 
 _TEXT: Final[Document] = {"type": "string"}
+_FLAG: Final[Document] = {"type": "string", "enum": ["true", "1", "yes", "on", "false", "0", "no", "off"]}
 _ERROR: Final[Document] = {
     "type": "object",
     "required": ["error", "reason"],
@@ -100,6 +101,17 @@ _EXPLANATION: Final[Document] = {
     },
 }
 
+_PROBABILITIES: Final[Document] = {
+    "type": "array",
+    "description": "Only with ?probabilities=true: a list a row with a number a class; of several targets a list of such lists.",
+    "items": {"type": "array", "items": {}},
+}
+_CLASSES: Final[Document] = {
+    "type": "array",
+    "description": "Only with ?probabilities=true: names of the classes in the order of their probabilities, where they are known; of several targets a list for each.",
+    "items": {},
+}
+
 ROWS: Final[Document] = {
     "type": "array",
     "minItems": 1,
@@ -117,9 +129,15 @@ _PREDICT: Final[Document] = {
             {
                 "name": "explain",
                 "in": "query",
-                "schema": {"type": "string", "enum": ["true", "1", "yes", "on", "false", "0", "no", "off"]},
+                "schema": _FLAG,
                 "description": "Add each feature's z-score and what it was compared with.",
-            }
+            },
+            {
+                "name": "probabilities",
+                "in": "query",
+                "schema": _FLAG,
+                "description": "Add a classifier's probabilities, and the classes in their order.",
+            },
         ],
         "requestBody": {
             "required": True,
@@ -140,6 +158,8 @@ _PREDICT: Final[Document] = {
                                 "drift_detected": {"type": "boolean"},
                                 "drift_score": {"type": "number", "description": "The largest z-score of any feature."},
                                 "explanation": _EXPLANATION,
+                                "probabilities": _PROBABILITIES,
+                                "classes": _CLASSES,
                             },
                         },
                         "example": {"predictions": [0, 2], "drift_detected": False, "drift_score": 0.4662},

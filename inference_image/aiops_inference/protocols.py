@@ -3,6 +3,7 @@
 Sources: TensorFlow Serving's REST API as KServe serves it (V1), and the Open Inference Protocol's REST specification (V2).
 """
 
+import itertools
 from typing import Any
 
 from fastapi import FastAPI, Response
@@ -47,8 +48,10 @@ def _add_v1(app: FastAPI, service: Service) -> None:
 def _add_v2(app: FastAPI, service: Service) -> None:
     def form_of(scope: Scope) -> Form:
         _check(service, scope["path_params"])
+        model = service.model()
         json_size = next((value for name, value in scope["headers"] if name == tensors.HEADER), None)
-        return forms.v2(service.settings.service_name, version_of(service.model()), json_size)
+        has = model.artifacts.predictor.has_probabilities
+        return forms.v2(service.settings.service_name, version_of(model), json_size, has_probabilities=has)
 
     for path in ("/v2/models/{name}/infer", "/v2/models/{name}/versions/{version}/infer"):
         app.router.routes.append(Route(path, PredictEndpoint(service, form_of), methods=["POST"]))
@@ -119,12 +122,14 @@ def _metadata(service: Service, named: dict[str, str]) -> Response:
     except (UnknownModelError, NotReadyError) as error:
         return Response(encode_error(error), error.status, media_type="application/json")
     predictor, width = model.artifacts.predictor, len(model.monitor.features)
-    labels = predictor.labels
+    targets = predictor.targets
+    every = list(itertools.chain.from_iterable(targets))
+    shape = [-1] if len(targets) <= 1 else [-1, len(targets)]
     outputs: list[dict[str, Any]] = [
-        {"name": forms.PREDICT, "datatype": forms.datatype_of(labels) if labels else "FP64", "shape": [-1]}
+        {"name": forms.PREDICT, "datatype": forms.datatype_of(every) if every else "FP64", "shape": shape}
     ]
-    if predictor.has_probabilities and labels:
-        outputs.append({"name": forms.PREDICT_PROBA, "datatype": "FP64", "shape": [-1, len(labels)]})
+    if predictor.has_probabilities and every:
+        outputs.append({"name": forms.PREDICT_PROBA, "datatype": "FP64", "shape": [-1, len(every)]})
     return _json(
         {
             "name": service.settings.service_name,

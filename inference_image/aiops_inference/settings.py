@@ -35,7 +35,7 @@ class Settings:
     """The environment, checked once at the start.
 
     Attributes:
-        model_path: MODEL_PATH, the joblib file; `manifest.json` is looked for beside it.
+        model_path: MODEL_PATH, the model (.pkl, .joblib, .skops, .onnx; `loaders.found`); `manifest.json` is looked for beside it.
         baseline_path: BASELINE_PATH, the training rows as `.npy`.
         expectations_path: EXPECTATIONS_PATH, a Great Expectations 1.x suite; no file, no validation.
         model_sha256: MODEL_SHA256 in 64 hex digits, the only bytes that may be loaded; "" for any.

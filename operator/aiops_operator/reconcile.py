@@ -136,10 +136,10 @@ class Reconciler:
         artifacts = await self._digested(service, name)
         if artifacts is None:
             return not_found("ConfigMap", namespace, name)
-        missing = [
-            file for file in (service.model.model_file, service.model.baseline_file) if file not in artifacts.files
-        ]
-        if missing:
+        model_key = resources.model_key(artifacts.files, service.model.model_file)
+        missing = [] if model_key else [service.model.model_file]
+        missing += [service.model.baseline_file] if service.model.baseline_file not in artifacts.files else []
+        if model_key is None or missing:
             keys = ", ".join(sorted(artifacts.files)) or "none"
             text = f"ConfigMap {namespace}/{name} has no key {' and no key '.join(missing)} (it has: {keys}): add it"
             return Problem("ArtifactsIncomplete", f"{text}, or set spec.model.modelFile and baselineFile.")
@@ -153,7 +153,7 @@ class Reconciler:
             copy = resources.model_config_map(service, source)
         return Found(
             mount=resources.config_map_mount(copy_name, artifacts.digest),
-            model=artifacts.files[service.model.model_file],
+            model=artifacts.files[model_key],
             copy=copy,
         )
 

@@ -39,11 +39,14 @@ FATAL_POD_REASONS: Final = frozenset(
         "BaselineInvalid",
         "BaselineNotFound",
         "DigestMismatch",
+        "FeatureNamesDiffer",
         "GoldenPredictionsDiffer",
         "LibraryVersionMismatch",
         "ManifestInvalid",
         "ModelNotFound",
         "ModelUnloadable",
+        "ModelUntrusted",
+        "OnnxRuntimeMissing",
     }
 )
 _REASON: Final = re.compile(r"[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?")

@@ -118,7 +118,7 @@ def test_new_artifacts_roll_out(namespace, iris_configmap):
     files = artifacts.build(wine, *fit(wine))
     namespace.apply(configmap.manifest("iris-artifacts", files))
     manifest = json.loads(files["manifest.json"])
-    digest = f"sha256:{manifest['files']['model.pkl']['sha256']}"
+    digest = f"sha256:{manifest['files']['model.skops']['sha256']}"
 
     seen = until(
         lambda: namespace.get("inferenceservice", "iris")["status"]["model"],

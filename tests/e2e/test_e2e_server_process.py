@@ -133,7 +133,7 @@ def test_a_suite_that_does_not_fit_is_an_error_and_not_drift(run, artifacts, tmp
     manifest = json.loads((artifacts / "manifest.json").read_text())
     directory = tmp_path / "models"
     directory.mkdir()
-    for name in ("model.pkl", "baseline.npy"):
+    for name in ("model.skops", "baseline.npy"):
         (directory / name).write_bytes((artifacts / name).read_bytes())
     del manifest["files"]["expectations.json"]
     (directory / "manifest.json").write_text(json.dumps(manifest))

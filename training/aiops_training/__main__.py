@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from aiops_drift import DriftError
-from aiops_training import artifacts, configmap
+from aiops_training import artifacts, configmap, formats
 from aiops_training.datasets import BUNDLED, load_bundled, load_csv
 from aiops_training.errors import TrainingError
 from aiops_training.model import fit
@@ -20,8 +20,8 @@ def parser() -> argparse.ArgumentParser:
     """The options and their help."""
     options = argparse.ArgumentParser(
         prog="python -m aiops_training",
-        description="Train a model and write what the inference image serves: model.pkl, baseline.npy, "
-        "expectations.json and manifest.json. Two runs on the same data give the same bytes.",
+        description="Train a model and write what the inference image serves: model.skops (or model.pkl), "
+        "baseline.npy, expectations.json and manifest.json. Two runs on the same data give the same bytes.",
         epilog="example: python training/train.py --csv rows.csv --target price --configmap prices-artifacts",
     )
     source = options.add_mutually_exclusive_group()
@@ -37,6 +37,13 @@ def parser() -> argparse.ArgumentParser:
     )
     options.add_argument(
         "--output", type=Path, default=Path("model_artifacts"), metavar="DIR", help="default: model_artifacts"
+    )
+    options.add_argument(
+        "--format",
+        choices=formats.CHOICES,
+        default="auto",
+        help="of the model's file: skops (model.skops), pickle (model.pkl) or onnx (model.onnx, needs aiops-training[onnx]); "
+        "auto, the default, is skops where it trusts all of the model, and pickle elsewhere",
     )
     options.add_argument(
         "--configmap",
@@ -75,7 +82,10 @@ def run(chosen: argparse.Namespace) -> None:
     print(f"{dataset.name}: {len(dataset.rows)} rows, {len(dataset.features)} features, {dataset.task}")
     model, evaluation = fit(dataset)
     print(f"{evaluation.metric} {evaluation.score} (mean of five folds)")
-    files = artifacts.build(dataset, model, evaluation)
+    form, why = formats.choose(model, chosen.format)
+    if why:
+        print(why)
+    files = artifacts.build(dataset, model, evaluation, form)
     manifest = configmap.manifest(chosen.configmap, files) if chosen.configmap else None
     artifacts.write(files, chosen.output)
     for name, data in files.items():

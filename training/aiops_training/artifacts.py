@@ -9,27 +9,41 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
-import joblib
 import numpy as np
 
 from aiops_drift import Profile
-from aiops_training import expectations
+from aiops_training import expectations, formats
 from aiops_training.datasets import Dataset
 from aiops_training.model import Evaluation, golden
 
-MODEL: Final = "model.pkl"
 BASELINE: Final = "baseline.npy"
 EXPECTATIONS: Final = "expectations.json"
 MANIFEST: Final = "manifest.json"
-LIBRARIES: Final = ("numpy", "scikit-learn", "joblib")
 
 
-def build(dataset: Dataset, model: Any, evaluation: Evaluation) -> dict[str, bytes]:  # noqa: ANN401 - any scikit-learn estimator
-    """The files' bytes by name. The same data and libraries give the same bytes: there is no time and no path in them."""
+def build(
+    dataset: Dataset,
+    model: Any,  # noqa: ANN401 - any scikit-learn estimator
+    evaluation: Evaluation,
+    form: formats.Format | None = None,
+) -> dict[str, bytes]:
+    """The files' bytes by name. The same data and libraries give the same bytes: there is no time and no path in them.
+
+    Args:
+        dataset: what was trained on.
+        model: fitted to it.
+        evaluation: how good it is.
+        form: of the model's file; where left out, what `formats.choose` finds.
+
+    Raises:
+        DriftError: rows that a profile cannot describe.
+        FormatError: the format cannot hold the model.
+    """
+    form = form or formats.choose(model, "auto")[0]
     profile = Profile.from_rows(dataset.rows, dataset.features, evaluation.outputs)
     profile = profile.calibrated(dataset.rows, evaluation.outputs)
     files = {
-        MODEL: _dumped(model),
+        formats.NAMES[form]: formats.dumped(model, form),
         BASELINE: _saved(dataset),
         EXPECTATIONS: _json(expectations.suite(dataset, profile)),
     }
@@ -43,7 +57,7 @@ def build(dataset: Dataset, model: Any, evaluation: Evaluation) -> dict[str, byt
         },
         "libraries": {
             "python": ".".join(platform.python_version_tuple()[:2]),
-            **{name: version(name) for name in LIBRARIES},
+            **{name: version(name) for name in formats.LIBRARIES[form]},
         },
         "features": list(dataset.features),
         "classes": list(dataset.classes) if dataset.classes else None,
@@ -55,18 +69,17 @@ def build(dataset: Dataset, model: Any, evaluation: Evaluation) -> dict[str, byt
 
 
 def write(files: Mapping[str, bytes], directory: Path) -> None:
-    """Write the files, each whole or not at all, the manifest last: a reader never sees one that vouches for other bytes."""
+    """Write the files, each whole or not at all, the manifest last: a reader never sees one that vouches for other bytes.
+
+    A model of another format that an earlier run has left is removed: the manifest is not of it any more.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     for name in sorted(files, key=lambda name: name == MANIFEST):
         partial = directory / f".{name}.partial"
         partial.write_bytes(files[name])
         partial.replace(directory / name)
-
-
-def _dumped(model: Any) -> bytes:  # noqa: ANN401 - any scikit-learn estimator
-    buffer = io.BytesIO()
-    joblib.dump(model, buffer)
-    return buffer.getvalue()
+    for name in set(formats.NAMES.values()) - files.keys():
+        (directory / name).unlink(missing_ok=True)
 
 
 def _saved(dataset: Dataset) -> bytes:

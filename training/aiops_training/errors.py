@@ -3,6 +3,7 @@
 ```
 TrainingError (Exception)
 ├── DataError       a data set that cannot be trained on
+├── FormatError     a format that cannot hold the model
 └── PackageError    artifacts that do not fit where they should go
 ```
 """
@@ -14,6 +15,10 @@ class TrainingError(Exception):
 
 class DataError(TrainingError):
     """A data set that cannot be trained on."""
+
+
+class FormatError(TrainingError):
+    """A format that cannot hold the model, or whose library is not there."""
 
 
 class PackageError(TrainingError):

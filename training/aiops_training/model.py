@@ -60,7 +60,8 @@ def golden(model: Any, dataset: Dataset, most: int = 8) -> dict[str, Any]:  # no
     """Rows spread over the data set with the model's own answers: a server that answers otherwise must not be ready."""
     picked = np.unique(np.linspace(0, len(dataset.rows) - 1, most).astype(int))
     rows = dataset.rows[picked]
-    return {"inputs": rows.tolist(), "predictions": model.predict(rows).tolist()}
+    probabilities = {"probabilities": model.predict_proba(rows).tolist()} if hasattr(model, "predict_proba") else {}
+    return {"inputs": rows.tolist(), "predictions": model.predict(rows).tolist(), **probabilities}
 
 
 def _check_classes(dataset: Dataset) -> None:

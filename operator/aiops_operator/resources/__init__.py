@@ -9,7 +9,7 @@ from aiops_operator.resources.deployment import (
     with_template,
 )
 from aiops_operator.resources.metadata import labels, object_metadata
-from aiops_operator.resources.model_configmap import Artifacts, artifacts_of, model_config_map
+from aiops_operator.resources.model_configmap import Artifacts, artifacts_of, model_config_map, model_key
 from aiops_operator.resources.pod_disruption_budget import pod_disruption_budget
 from aiops_operator.resources.runtime_configmap import runtime_config_map
 from aiops_operator.resources.service import service
@@ -28,6 +28,7 @@ __all__ = [
     "image_mount",
     "labels",
     "model_config_map",
+    "model_key",
     "object_metadata",
     "pod_disruption_budget",
     "runtime_config_map",

@@ -5,12 +5,16 @@ import binascii
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from pathlib import PurePosixPath
+from typing import Any, Final
 
 from aiops_operator.api import InferenceService
 from aiops_operator.names import CONFIG_MAP
 from aiops_operator.names import model_config_map as copy_name
 from aiops_operator.resources.metadata import object_metadata
+
+# In this order the server looks for a model whose file is not there under its own name; it has the same.
+MODEL_SUFFIXES: Final = (".skops", ".onnx", ".pkl", ".joblib")
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,12 @@ def artifacts_of(config_map: Mapping[str, Any]) -> Artifacts:
         files[key] = f"sha256:{digest.hexdigest()}"
         whole.update(f"{len(key)}:{key}{len(contents[key])}:".encode() + digest.digest())
     return Artifacts(f"sha256:{whole.hexdigest()}", files)
+
+
+def model_key(files: Mapping[str, str], model_file: str) -> str | None:
+    """The key that pods take for the model: `modelFile`, or one that differs from it in a known ending alone; None for none."""
+    others = (str(PurePosixPath(model_file).with_suffix(suffix)) for suffix in MODEL_SUFFIXES)
+    return next((key for key in (model_file, *others) if key in files), None)
 
 
 def model_config_map(service: InferenceService, source: Mapping[str, Any]) -> dict[str, Any]:

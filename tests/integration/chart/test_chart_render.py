@@ -355,6 +355,19 @@ def test_missing_artifacts_say_what_to_run(helm, bare_chart) -> None:
     ) in said
 
 
+def test_the_model_of_another_format_is_found(helm, chart, tmp_path) -> None:
+    """Training writes model.skops, and nobody has to say so: the server takes it where model.pkl is not there."""
+    other = tmp_path / "helm"
+    shutil.copytree(chart, other)
+    (other / "model_artifacts" / "model.pkl").rename(other / "model_artifacts" / "model.skops")
+    found = rendered(helm, other)
+
+    assert {"model.skops", "baseline.npy"} == found["ConfigMap", "models", "aiops-quality-artifacts"][
+        "binaryData"
+    ].keys()
+    assert "modelFile" not in found["InferenceService", "models", "aiops-quality"]["spec"]["model"]
+
+
 def test_artifacts_that_do_not_fit_are_refused(helm, chart, tmp_path) -> None:
     """More bytes than a release can carry fail before anything is applied, and other ways are named."""
     large = tmp_path / "helm"

@@ -40,10 +40,15 @@ class Directory:
     classes: list[str] | None = None
     task: str = "classification"
     manifest: dict[str, Any] | None = field(default=None)
+    model_name: str = "model.pkl"
+    content: bytes | None = None
 
     def write(self, *, manifest: bool = True) -> Settings:
-        """Write model.pkl, baseline.npy and, unless told otherwise, manifest.json."""
-        joblib.dump(self.model, self.path / "model.pkl")
+        """Write model.pkl (or `content` as `model_name`), baseline.npy and, unless told otherwise, manifest.json."""
+        if self.content is None:
+            joblib.dump(self.model, self.path / self.model_name)
+        else:
+            (self.path / self.model_name).write_bytes(self.content)
         np.save(self.path / "baseline.npy", self.rows)
         if manifest:
             self.write_manifest()
@@ -59,12 +64,13 @@ class Directory:
             "task": self.task,
             "files": {
                 name: {"sha256": self.digest(name), "size": (self.path / name).stat().st_size}
-                for name in ("model.pkl", "baseline.npy")
+                for name in (self.model_name, "baseline.npy")
             },
             "libraries": {"scikit-learn": sklearn.__version__},
             "features": self.names,
             "classes": self.classes,
-            "golden": {"inputs": golden.tolist(), "predictions": self.model.predict(golden).tolist()},
+            "golden": changes.get("golden")
+            or {"inputs": golden.tolist(), "predictions": self.model.predict(golden).tolist()},
             "profile": Profile.from_rows(self.rows, self.names).to_dict(),
             **changes,
         }

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import joblib
 import numpy as np
+import pandas as pd
 import pytest
 import sklearn
 from sklearn.linear_model import LinearRegression, LogisticRegression
@@ -86,6 +87,28 @@ def break_golden(directory):
     directory.write_manifest(golden={"inputs": golden.tolist(), "predictions": [0, 0, 2]})
 
 
+def break_probabilities(directory):
+    """A manifest that promises other probabilities."""
+    golden = directory.rows[:1]
+    directory.write_manifest(
+        golden={"inputs": golden.tolist(), "predictions": [0], "probabilities": [[0.5, 0.25, 0.25]]}
+    )
+
+
+def break_probabilities_number(directory):
+    """A manifest with fewer probabilities than rows."""
+    golden = directory.rows[:2]
+    directory.write_manifest(golden={"inputs": golden.tolist(), "predictions": [0, 0], "probabilities": [[1, 0, 0]]})
+
+
+def break_feature_order(directory):
+    """A model that was fitted to the baseline's features in another order."""
+    table = pd.DataFrame(directory.rows, columns=directory.names[::-1])
+    directory.model = LogisticRegression(max_iter=1000).fit(table, np.repeat([0, 1, 2], 50))
+    joblib.dump(directory.model, directory.path / "model.pkl")
+    directory.write_manifest(golden={"inputs": directory.rows[:1].tolist(), "predictions": [0]})
+
+
 def break_manifest_json(directory):
     """A manifest that is cut off."""
     (directory.path / "manifest.json").write_text('{"schemaVersion": 1,')
@@ -132,6 +155,9 @@ BREAKAGES = [
     (break_model_predict, "ModelUnloadable", "model.pkl holds a dict, which has no predict()"),
     (break_libraries, "LibraryVersionMismatch", "it was saved with scikit-learn 0.1.2 (here "),
     (break_golden, "GoldenPredictionsDiffer", "golden row 2 predicts 0, but manifest.json says 2"),
+    (break_probabilities, "GoldenPredictionsDiffer", "golden row 0 has the probabilities ["),
+    (break_probabilities_number, "ManifestInvalid", "so must probabilities"),
+    (break_feature_order, "FeatureNamesDiffer", "column 0 is 'petal width (cm)' in the model, and 'sepal length (cm)'"),
     (break_manifest_golden, "ManifestInvalid", "manifest.json is malformed: OverflowError"),
     (break_manifest_prediction, "GoldenPredictionsDiffer", "golden row 0 predicts"),
     (break_manifest_mean, "ManifestInvalid", "the profile is malformed: OverflowError"),
@@ -154,6 +180,37 @@ def test_what_cannot_be_served_has_a_typed_reason(directory, breaks, reason, sen
         load(settings)
     assert reason == caught.value.reason
     assert sentence in str(caught.value)
+
+
+def named(directory, names):
+    """The directory with a model that was fitted to a table with these names."""
+    table = pd.DataFrame(directory.rows, columns=names)
+    directory.model = LogisticRegression(max_iter=1000).fit(table, np.repeat([0, 1, 2], 50))
+    return directory
+
+
+def test_a_model_with_the_names_of_the_manifest_is_served_without_a_word(directory):
+    """Nothing is to be said."""
+    settings = named(directory, directory.names).write(manifest=False)
+    golden = {"inputs": directory.rows[:1].tolist(), "predictions": [0]}
+    directory.write_manifest(golden=golden)
+    artifacts = load(settings)
+
+    assert ((), tuple(directory.names)) == (artifacts.warnings, artifacts.predictor.names)
+
+
+def test_other_names_than_those_of_the_manifest_are_worth_a_line(directory):
+    """The columns may be the same under other names: golden predictions decide."""
+    settings = named(directory, list("abcd")).write(manifest=False)
+    directory.write_manifest(golden={"inputs": directory.rows[:1].tolist(), "predictions": [0]})
+    (warning,) = load(settings).warnings
+
+    assert "column 0: 'a' in the model, 'sepal length (cm)' in manifest.json; they are taken by their order" in warning
+
+
+def test_without_a_manifest_features_have_the_names_that_the_model_knows(directory):
+    """Better than numbers."""
+    assert tuple("abcd") == load(named(directory, list("abcd")).write(manifest=False)).profile.names
 
 
 def test_a_profile_of_another_version_is_made_anew(directory):

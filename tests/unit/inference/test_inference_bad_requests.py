@@ -184,7 +184,9 @@ def test_an_answer_that_nobody_can_get_is_counted_as_such(serving, directory, er
 
     async def scenario():
         async with serving(directory.write()) as pod:
-            await PredictEndpoint(pod.service, form_of_predict)({"headers": [], "query_string": b""}, receive, send)
+            await PredictEndpoint(pod.service, form_of_predict(pod.service))(
+                {"headers": [], "query_string": b""}, receive, send
+            )
             return pod.service.metrics.registry.get_sample_value("inference_requests_total", {"code": "499"})
 
     assert 1 == asyncio.run(scenario())

@@ -1,10 +1,20 @@
 import asyncio
+import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
+from scipy import sparse
+from sklearn.compose import make_column_transformer
 from sklearn.datasets import load_iris
+from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.multioutput import MultiOutputClassifier
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.tree import DecisionTreeClassifier
 
 from aiops_inference.errors import InputsRefusedError, OverloadedError, PredictionFailedError
 from aiops_inference.predictor import MAX_BATCH_ROWS, Asked, Batcher, Predictor
@@ -23,6 +33,17 @@ class Counting(Predictor):
         """Predict, and remember."""
         self.calls.append(len(rows))
         return super().predict(rows)
+
+
+class Odd:
+    """Answers with what it was told, whatever it is asked."""
+
+    def __init__(self, answer):
+        self.answer = answer
+
+    def predict(self, _):
+        """Predict nothing of the rows."""
+        return self.answer
 
 
 class Shifty:
@@ -139,11 +160,129 @@ def test_a_full_queue_turns_requests_away():
 @pytest.mark.parametrize("answer", [7, [1.0, 2.0], []])
 def test_a_model_that_does_not_answer_row_by_row_has_failed(answer):
     """Its answers could not be told apart."""
-
-    class Odd:
-        def predict(self, _):
-            """Answer with another number of predictions than rows."""
-            return answer
-
     with pytest.raises(PredictionFailedError, match="the model answered with the shape"):
-        Predictor(Odd()).predict(np.ones((3, 2)))
+        Predictor(Odd(answer)).predict(np.ones((3, 2)))
+
+
+TABLE = pd.DataFrame(X, columns=list("abcd"))
+PAIRS = np.stack([Y, Y > 0], axis=1).astype(int)
+NAMED = {
+    "a linear model": LogisticRegression(max_iter=1000).fit(TABLE, Y),
+    "a forest": RandomForestClassifier(3, random_state=0).fit(TABLE, Y),
+    "a pipeline": make_pipeline(StandardScaler(), LogisticRegression()).fit(TABLE, Y),
+    "a pipeline of tables": make_pipeline(StandardScaler(), KNeighborsClassifier())
+    .set_output(transform="pandas")
+    .fit(TABLE, Y),
+    "columns by name": make_pipeline(
+        make_column_transformer((StandardScaler(), ["d", "a"]), ("passthrough", ["b"])), LogisticRegression()
+    ).fit(TABLE, Y),
+}
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_a_model_that_knows_names_answers_rows_without_a_warning(name):
+    """The same as for a table, at every call; where it looks columns up by their names it gets tables."""
+    model = NAMED[name]
+    predictor = Predictor(model)
+    said = predictor.settle(X[:2])
+    predictor.hasten(X)
+    with warnings.catch_warnings(record=True) as caught:  # by the filters that are there now
+        answers = [(predictor.predict(rows), predictor.probabilities(rows)) for rows in (X, X[:1], X[:1])]
+    assert [] == caught
+    for rows, (predictions, probabilities) in zip((TABLE, TABLE[:1], TABLE[:1]), answers, strict=True):
+        assert model.predict(rows).tolist() == predictions
+        np.testing.assert_allclose(model.predict_proba(rows), probabilities, rtol=1e-12)
+    assert tuple("abcd") == predictor.names
+    assert ("the model looks its columns up by name" in said) is (name == "columns by name")
+
+
+def test_truth_values_are_labels():
+    """They stay what they are in JSON."""
+    predictor = Predictor(LogisticRegression(max_iter=1000).fit(X, Y == 0))
+
+    assert [True, False] == predictor.predict(X[[0, 149]])
+    assert ((False, True), ("False", "True")) == (predictor.labels, predictor.classes)
+
+
+def test_a_pipeline_is_what_its_last_step_is():
+    """Classes, names and probabilities are the classifier's; a regressor has none."""
+    classifier, regressor = (
+        Predictor(make_pipeline(StandardScaler(), last).fit(X, Y))
+        for last in (LogisticRegression(), LinearRegression())
+    )
+
+    assert ("classification", (0, 1, 2), True, 4) == (
+        classifier.task,
+        classifier.labels,
+        classifier.has_probabilities,
+        classifier.width,
+    )
+    assert ("regression", None, False, 4) == (
+        regressor.task,
+        regressor.labels,
+        regressor.has_probabilities,
+        regressor.width,
+    )
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        MultiOutputClassifier(LogisticRegression(max_iter=1000)).fit(X, PAIRS),
+        DecisionTreeClassifier(random_state=0).fit(X, PAIRS),
+        DummyClassifier(strategy="prior").fit(X, PAIRS),
+    ],
+    ids=["multi-output", "tree", "dummy"],
+)
+def test_several_targets_have_probabilities_each(model):
+    """A row has a list for each target, with a number for each of that one's classes."""
+    predictor = Predictor(model)
+    rows = X[::50]
+    wanted = model.predict_proba(rows)
+
+    assert model.predict(rows).tolist() == predictor.predict(rows)
+    assert [[one.tolist(), other.tolist()] for one, other in zip(*wanted, strict=True)] == predictor.probabilities(rows)
+    assert (((0, 1, 2), (0, 1)), (("0", "1", "2"), ("0", "1")), None) == (
+        predictor.targets,
+        predictor.classes,
+        predictor.labels,
+    )
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pd.Series([1, 0, 2]),
+        pd.Series([1, 0, 2], dtype="Int64"),
+        pd.Series([1, 0, 2], dtype=object),
+        np.array([np.int64(1), np.int64(0), np.int64(2)], dtype=object),
+        (1, 0, 2),
+    ],
+)
+def test_answers_of_other_forms_are_plain_values(answer):
+    """Whatever a model's library likes to answer with."""
+    (got,) = {tuple(map(type, Predictor(Odd(answer)).predict(np.ones((3, 2)))))}
+
+    assert [1, 0, 2] == Predictor(Odd(answer)).predict(np.ones((3, 2)))
+    assert (int, int, int) == got
+
+
+@pytest.mark.parametrize("answer", [pd.DataFrame({"a": [1, 0], "b": [0, 1]}), sparse.csr_matrix(np.eye(2, dtype=int))])
+def test_tables_and_sparse_answers_are_lists(answer):
+    """One a row."""
+    assert [[1, 0], [0, 1]] == Predictor(Odd(answer)).predict(np.ones((2, 2)))
+
+
+def test_names_of_classes_are_taken_where_there_is_one_for_each():
+    """Else nobody could tell whose they are."""
+    predictor = Predictor(LogisticRegression(max_iter=1000).fit(X, Y))
+    predictor.call(("a", "b"))
+    assert ("0", "1", "2") == predictor.classes
+    predictor.call(("a", "b", "c"))
+    assert ("a", "b", "c") == predictor.classes
+
+
+def test_a_model_without_probabilities_says_so():
+    """It is the client's fault to ask."""
+    with pytest.raises(InputsRefusedError, match="the model has no probabilities; ask for its predictions alone"):
+        Predictor(LinearRegression().fit(X, Y)).probabilities(X)

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.base import clone
 from sklearn.linear_model import LinearRegression
+from sklearn.tree import DecisionTreeClassifier
 
 from aiops_drift import Profile
 from aiops_inference import forms, tensors
@@ -338,3 +339,76 @@ def test_texts_are_answered_as_bytes(serving, directory, iris):
         "outputs"
     ]
     assert b"\x06\0\0\0setosa\x09\0\0\0virginica" == answer.content[end:]
+
+
+def several_targets(directory):
+    """A classifier of two targets, of three and of two classes."""
+    kind = np.repeat([0, 1, 2], 50)
+    directory.model = DecisionTreeClassifier(random_state=0).fit(directory.rows, np.stack([kind, kind > 0], axis=1))
+    directory.classes = None
+    return directory
+
+
+def test_v2_probabilities_of_several_targets_are_one_after_another(serving, directory):
+    """They may have different numbers of classes; the metadata says how many there are in all."""
+    body = {"inputs": [TENSOR], "outputs": [{"name": "predict"}, {"name": "predict_proba"}]}
+    requests = (("POST", "/v2/models/iris/infer", body), ("GET", "/v2/models/iris", b""))
+    (inference, metadata), _, _ = asked(serving, several_targets(directory), *requests)
+
+    assert [
+        {"name": "predict", "shape": [2, 2], "datatype": "INT64", "data": [0, 0, 2, 1]},
+        {"name": "predict_proba", "shape": [2, 5], "datatype": "FP64", "data": [1, 0, 0, 1, 0, 0, 0, 1, 0, 1]},
+    ] == inference[1]["outputs"]
+    assert [[-1, 2], [-1, 5]] == [output["shape"] for output in metadata[1]["outputs"]]
+
+
+ROWS = {"inputs": [ROW, [6.7, 3.0, 5.2, 2.3]]}
+
+
+def test_predict_gives_probabilities_where_asked(serving, directory, iris):
+    """With the names of the classes in their order; alone, and with an explanation."""
+    paths = [
+        f"/predict?{query}" for query in ("probabilities=true", "explain=true&probabilities=1", "probabilities=no")
+    ]
+    answers, _, _ = asked(serving, directory, *(("POST", path, ROWS) for path in paths))
+    (alone, both, neither) = [document for _, document in answers]
+
+    np.testing.assert_allclose(iris[0].predict_proba(ROWS["inputs"]), alone["probabilities"], rtol=1e-12)
+    assert (["setosa", "versicolor", "virginica"], [0, 2]) == (alone["classes"], alone["predictions"])
+    assert {"explanation"} == both.keys() - alone.keys()
+    assert {"probabilities", "classes"} == alone.keys() - neither.keys()
+
+
+def test_predict_gives_probabilities_of_each_target(serving, directory):
+    """A list for each, of the classes too."""
+    ((status, document),), _, _ = asked(
+        serving, several_targets(directory), ("POST", "/predict?probabilities=true", {"inputs": [ROW]})
+    )
+    assert (200, [[[1, 0, 0], [1, 0]]], [["0", "1", "2"], ["0", "1"]]) == (
+        status,
+        document["probabilities"],
+        document["classes"],
+    )
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "place"),
+    [
+        ("/predict?probabilities=true", ROWS, "?probabilities"),
+        ("/predict?explain=true&probabilities=true", ROWS, "?probabilities"),
+        (
+            "/v2/models/iris/infer",
+            {"inputs": [TENSOR], "outputs": [{"name": "predict"}, {"name": "predict_proba"}]},
+            "outputs[1]",
+        ),
+    ],
+)
+def test_probabilities_of_a_regression_are_refused_before_anything_is_counted(serving, directory, path, body, place):
+    """422, with a sentence and the place."""
+    directory.task, directory.classes = "regression", None
+    directory.model = LinearRegression().fit(directory.rows, directory.rows[:, 0])
+    ((status, document),), metrics, _ = asked(serving, directory, ("POST", path, body))
+
+    assert (422, "InputsRefused", place) == (status, document["reason"], document["place"])
+    assert "the model has no probabilities; ask for its predictions alone" == document["error"]
+    assert "inference_rows_total 0.0" in metrics

@@ -108,6 +108,22 @@ def test_the_run_length_asked_for_reaches_the_pods(make):
     assert (20000, 3600, 80) == (drift["averageRunLength"], drift["falseAlarmInterval"], drift["minSamples"])
 
 
+@pytest.mark.parametrize(
+    ("keys", "model_file", "found"),
+    [
+        (["model.pkl", "model.skops"], "model.pkl", "model.pkl"),
+        (["model.onnx", "model.skops"], "model.pkl", "model.skops"),
+        (["model.joblib", "model.pkl"], "model.skops", "model.pkl"),
+        (["v1.2.onnx"], "v1.2.pkl", "v1.2.onnx"),
+        (["model.skops"], "other.pkl", None),
+        (["model.h5", "baseline.npy"], "model.pkl", None),
+    ],
+)
+def test_the_model_is_found_as_the_pods_find_it(keys, model_file, found):
+    """Under its own name, or in a known format beside it."""
+    assert found == resources.model_key(dict.fromkeys(keys, "sha256:0"), model_file)
+
+
 def test_model_config_map(make):
     """An immutable copy of both data and binaryData, named by the digest of the content."""
     source = {"data": {"manifest.json": "{}"}, "binaryData": {"model.pkl": "AAEC"}}
