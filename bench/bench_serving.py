@@ -192,7 +192,8 @@ def measure(names: list[str], rounds: int, seconds: int) -> dict[str, dict[str, 
         environment = artifacts(directory)
         for round_ in range(rounds):
             for name in names:
-                with running(known[name], environment, directory / f"{name}.log") as (pid, start):
+                own = {**environment, "DRIFT_STATE": str(directory / f"state-{round_}.json")}
+                with running(known[name], own, directory / f"{name}.log") as (pid, start):
                     load(known[name], *HEADLINE, 1, directory)
                     figures: dict[str, Any] = {"start_s": start}
                     for rows, connections in LOADS:
