@@ -34,7 +34,7 @@ def choose(model: Any, wanted: str) -> tuple[Format, str]:  # noqa: ANN401 - any
         wanted: one of `CHOICES`; `auto` is skops where skops trusts all types of the model, and a pickle elsewhere.
     """
     if wanted in NAMES:
-        return wanted, ""  # type: ignore[return-value]  # the line above has looked
+        return wanted, ""
     try:
         untrusted = skops.get_untrusted_types(data=skops.dumps(model))
     except UnsupportedTypeException as error:
@@ -82,7 +82,7 @@ def settled(content: bytes) -> bytes:
             return list(map(renamed, value))
         if not isinstance(value, dict):
             return value
-        settled = {}
+        settled: dict[str, Any] = {}
         for key, entry in value.items():
             if key == "__id__":
                 settled[key] = numbers.setdefault(entry, len(numbers) + 1)
