@@ -165,6 +165,20 @@ def test_a_hostile_skops_file_is_not_trusted(tmp_path):
     assert not (tmp_path / "ran").exists()
 
 
+def test_an_untrusted_model_is_said_on_health_and_in_the_log(serving, directory, tmp_path):
+    """Where the operator reads it from; the process lives."""
+    directory.model_name, directory.content = "model.skops", hostile(tmp_path / "ran")
+
+    async def scenario():
+        async with serving(directory.write()) as pod:
+            return pod.service.health(), pod.lines()
+
+    (status, health), lines = asyncio.run(scenario())
+    assert (503, "ModelUntrusted") == (status, health["reason"])
+    assert "subprocess.check_call" in health["message"]
+    assert any(line.startswith('ERROR {"event": "not ready", "reason": "ModelUntrusted"') for line in lines)
+
+
 def test_trees_are_not_trusted_by_skops():
     """They hold indices that scikit-learn does not check."""
     forest = RandomForestClassifier(2, random_state=0).fit(X, Y)

@@ -512,6 +512,10 @@ def test_a_pod_that_does_not_listen_is_an_error_of_the_pod():
             {"status": "unavailable", "reason": "ModelUnloadable", "message": "bad pickle"},
             ("ModelUnloadable", True),
         ),
+        *(
+            (503, {"status": "unavailable", "reason": reason, "message": "…"}, (reason, True))
+            for reason in ("ModelUntrusted", "OnnxRuntimeMissing", "FeatureNamesDiffer", "LibraryVersionMismatch")
+        ),
         (503, {"status": "unavailable", "reason": "Loading", "message": "…"}, ("Loading", False)),
         (503, {"status": "unavailable", "reason": "no reason at all!"}, ("PodNotReady", False)),
         (503, {"status": "unavailable"}, None),
