@@ -18,13 +18,15 @@ INSTALL_TIMEOUT = 600
 class Tools:
     """Programs of the environment."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, work: Path) -> None:
         self._bin = folder / "bin"
+        self._work = work  # where they may leave their caches
 
     def run(self, program: str, *arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run one to its end."""
         return subprocess.run(
             [self._bin / program, *map(str, arguments)],
+            cwd=self._work,
             env={**os.environ, **environment},
             capture_output=True,
             text=True,
@@ -34,7 +36,7 @@ class Tools:
 
 
 @pytest.fixture(scope="session")
-def tools() -> Tools:
+def tools(tmp_path_factory: pytest.TempPathFactory) -> Tools:
     """The environment of tests/conformance/requirements.txt, made where it is not there yet."""
     requirements = CONFORMANCE / "requirements.txt"
     folder = cache.folder() / f"conformance-{cache.key([requirements.read_bytes(), sys.version])}"
@@ -54,7 +56,7 @@ def tools() -> Tools:
     ):
         if not folder.is_dir():
             cache.fill(folder, make)
-    return Tools(folder)
+    return Tools(folder, tmp_path_factory.mktemp("conformance"))
 
 
 @pytest.fixture

