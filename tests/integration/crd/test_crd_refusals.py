@@ -23,7 +23,7 @@ FILE_NAME = (
     "write a file name alone: letters, digits, '.', '_' and '-', without '/' or '..'; the directory belongs to "
     "spec.model.artifacts"
 )
-EXTENSION = "modelFile must end in .pkl or .joblib: save the model with joblib.dump(model, 'model.pkl')"
+EXTENSION = "modelFile must end in .skops, .onnx, .pkl or .joblib: its ending says how it is loaded"
 NAME = (
     "metadata.name becomes the name of a Service: write lower-case letters, digits and '-', with a letter first and no "
     "'-' last, such as iris-v2"
