@@ -124,17 +124,34 @@ def sums(profile: Profile, values: Rows) -> Sums:
     np.minimum(z, Z_LIMIT, out=z)
     np.maximum(z, -Z_LIMIT, out=scores[0])
     scores[1], scores[2] = profile.rank_scores(flat, stretches)
-    missed = np.add.reduce(missing.reshape(values.shape), axis=1, dtype=np.int64)
-    if missed.any():
+    if missing.any():
         scores[:, missing] = 0.0
     scores *= GRID
     np.rint(scores, out=scores)
-    z_sums, location_sums, spread_sums = np.add.reduce(scores.reshape(3, blocks, rows, columns), axis=2) / GRID
+    z_sums, location_sums, spread_sums = _over_rows(scores.reshape(3, blocks, rows, columns)) / GRID
     return Sums(
         z_sums,
         location_sums,
         spread_sums,
-        missed,
-        np.add.reduce(profile.unseen(flat).reshape(values.shape), axis=1, dtype=np.int64),
+        _counted(missing.reshape(values.shape)),
+        _counted(profile.unseen(flat).reshape(values.shape)),
         profile.bins(stretches.reshape(values.shape), ~missing.reshape(values.shape)),
     )
+
+
+def _over_rows(scores: Rows) -> Rows:
+    """The sum over the last axis but one, in halves: sums on the grid are exact in any order, and this one is twice as fast."""
+    while scores.shape[-2] > 1 and scores.shape[-2] % 2 == 0:
+        half = scores.shape[-2] // 2
+        scores = scores[..., :half, :] + scores[..., half:, :]
+    total: Rows = np.add.reduce(scores, axis=-2)
+    return total
+
+
+def _counted(flags: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+    """How many are set, of the shape (blocks, rows, C), in each block; mostly none is."""
+    blocks, _, columns = flags.shape
+    if not flags.any():
+        return np.zeros((blocks, columns), dtype=np.int64)
+    counted: npt.NDArray[np.int64] = np.add.reduce(flags, axis=1, dtype=np.int64)
+    return counted
