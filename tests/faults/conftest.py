@@ -32,7 +32,7 @@ def shared(artifacts, tmp_path_factory):
 def narrow(artifacts, tmp_path_factory):
     """A pod that may have 110 files open, and so 10 connections."""
     log = tmp_path_factory.mktemp("narrow") / "log"
-    pod = Pod(artifacts, log, {"EXPECTATIONS_PATH": "/nowhere"}, ("prlimit", "--nofile=110:110", "--"))
+    pod = Pod(artifacts, log, {"EXPECTATIONS_PATH": "/nowhere"}, prefix=("prlimit", "--nofile=110:110", "--"))
     pod.ready()
     yield pod
     pod.process.kill()

@@ -15,6 +15,12 @@ def models(artifacts, tmp_path):
     return shutil.copytree(artifacts, tmp_path / "models")
 
 
+def model_file(models):
+    """The one that training wrote, in whichever format."""
+    (found,) = models.glob("model.*")
+    return found
+
+
 def reason(pod):
     """What /health says where there is no model."""
     answer = pod.get("/health")
@@ -25,7 +31,7 @@ def test_a_model_file_that_changes_under_a_server_changes_nothing(start, models)
     """Written over, cut, replaced and deleted: the bytes that were verified are served, under their digest."""
     pod = start(models)
     digest = pod.get("/health").json()["model"]["digest"]
-    model = models / "model.skops"
+    model = model_file(models)
 
     def overwrite():
         model.write_bytes(b"\x80\x04N.")
@@ -47,7 +53,7 @@ def test_a_model_file_that_changes_under_a_server_changes_nothing(start, models)
 
 def test_a_model_file_that_changes_while_it_is_read_is_not_served(run, models):
     """The bytes that were read are not those of the manifest: DigestMismatch, and ready when the right ones are there."""
-    model = models / "model.skops"
+    model = model_file(models)
     right = model.read_bytes()
     model.unlink()
     os.mkfifo(model)  # a reader of it waits for us
@@ -63,7 +69,7 @@ def test_a_model_file_that_changes_while_it_is_read_is_not_served(run, models):
 
 def test_sigterm_while_the_model_is_read_ends_it(run, models):
     """Though the volume that it is on never answers."""
-    model = models / "model.skops"
+    model = model_file(models)
     model.unlink()
     os.mkfifo(model)
     pod = run(models, EXPECTATIONS_PATH="/nowhere")
