@@ -7,13 +7,13 @@ import json
 from dataclasses import replace
 
 import great_expectations as gx
-import joblib
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from skops import io as skops
 
 from aiops_drift import Profile
 from aiops_training import artifacts, configmap
@@ -32,7 +32,7 @@ def iris():
 
 def test_seed_rows_are_predicted_as_the_seed_says(iris):
     """The document's two rows are setosa and virginica."""
-    model = joblib.load(io.BytesIO(iris["model.pkl"]))
+    model = skops.loads(iris["model.skops"])
 
     assert [0, 2] == model.predict([[5.1, 3.5, 1.4, 0.2], [6.5, 3.0, 5.5, 1.8]]).tolist()
 
@@ -47,7 +47,7 @@ def test_baseline_is_the_training_rows(iris):
 def test_manifest_vouches_for_the_files(iris):
     """Digests and sizes are those of the bytes; the profile is that of the baseline; golden answers are the model's."""
     manifest = json.loads(iris["manifest.json"])
-    model = joblib.load(io.BytesIO(iris["model.pkl"]))
+    model = skops.loads(iris["model.skops"])
 
     assert {
         name: {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
@@ -174,7 +174,7 @@ def test_csv_target_tells_the_task(tmp_path, targets, task):
     files = artifacts.build(dataset, *fit(dataset))
 
     assert (task, ("a", "b"), (12, 2)) == (dataset.task, dataset.features, dataset.rows.shape)
-    assert {"model.pkl", "baseline.npy", "expectations.json", "manifest.json"} == set(files)
+    assert {"model.skops", "baseline.npy", "expectations.json", "manifest.json"} == set(files)
     assert files == artifacts.build(load_csv(path, "kind"), *fit(load_csv(path, "kind")))
 
 
@@ -247,7 +247,7 @@ def test_any_bytes_are_a_data_set_or_a_sentence(tmp_path_factory, data):
 def test_command_line_writes_and_says_what_is_next(tmp_path, capsys):
     """The files, their digests, and the command to apply the ConfigMap."""
     assert 0 == main(["--dataset", "wine", "--output", str(tmp_path), "--configmap", "wine-artifacts"])
-    assert {"model.pkl", "baseline.npy", "expectations.json", "manifest.json", "configmap.yaml"} == {
+    assert {"model.skops", "baseline.npy", "expectations.json", "manifest.json", "configmap.yaml"} == {
         path.name for path in tmp_path.iterdir()
     }
     assert f"next: kubectl apply --server-side -f {tmp_path}/configmap.yaml" in capsys.readouterr().out
