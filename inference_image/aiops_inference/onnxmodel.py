@@ -57,7 +57,12 @@ class OnnxModel:
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 4  # what is wrong is in its exceptions
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", NOWHERE)
-        self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        self._session = onnxruntime.InferenceSession(
+            content,
+            options,
+            providers=["CPUExecutionProvider"],
+            enable_fallback=0,  # it would try the same again, and print so among the lines of the log
+        )
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         self._inputs = [(entry.name, _dtype(entry), _width(entry, alone=len(inputs) == 1)) for entry in inputs]
         widths = [width for _, _, width in self._inputs if width]

@@ -373,6 +373,14 @@ def test_weights_outside_of_the_verified_bytes_are_not_read(tmp_path, monkeypatc
         loaders.load((tmp_path / "model.onnx").read_bytes(), "model.onnx", limit=LIMIT)
 
 
+def test_a_broken_graph_prints_nothing_among_the_lines_of_the_log(capfd):
+    """All that is wrong with it is in the exception."""
+    content = FORMATS["model.onnx"].replace(b"MatMul", b"\xec\xfftMul")
+    with pytest.raises(ModelUnloadableError, match="UnicodeDecodeError"):
+        loaders.load(content, "model.onnx", limit=LIMIT)
+    assert ("", "") == capfd.readouterr()
+
+
 def test_a_number_that_single_precision_cannot_hold_is_the_clients_fault():
     """It would be taken for infinity."""
     predictor = loaded(onnx_bytes(NUMBERS, kind=FloatTensorType), "model.onnx")
