@@ -1,6 +1,7 @@
 """From bytes to a model, by the ending of the name."""
 
 import asyncio
+import contextlib
 import io
 import json
 import pickle
@@ -14,6 +15,8 @@ import joblib
 import numpy as np
 import onnx
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from skl2onnx import to_onnx
 from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType
 from sklearn.datasets import load_iris
@@ -371,6 +374,52 @@ def test_weights_outside_of_the_verified_bytes_are_not_read(tmp_path, monkeypatc
     assert (tmp_path / "weights.bin").exists()
     with pytest.raises(ModelUnloadableError, match=r"External data path does not exist: .?/nonexistent"):
         loaders.load((tmp_path / "model.onnx").read_bytes(), "model.onnx", limit=LIMIT)
+
+
+CHANGES = st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1, max_size=5)
+
+
+def changed(content, changes):
+    """The same bytes but for some."""
+    broken = bytearray(content)
+    for where, value in changes:
+        broken[int(where * len(broken))] = value
+    return bytes(broken)
+
+
+def repacked(schema):
+    """A .skops file whose description of the model has these bytes."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(FORMATS["model.skops"])) as source, zipfile.ZipFile(buffer, "w") as archive:
+        for name in source.namelist():
+            archive.writestr(name, schema if name == "schema.json" else source.read(name))
+    return buffer.getvalue()
+
+
+SCHEMA = zipfile.ZipFile(io.BytesIO(FORMATS["model.skops"])).read("schema.json")
+
+
+@given(CHANGES, st.sampled_from(["archive", "schema", "graph"]))
+@settings(deadline=None, max_examples=150)
+@example([(0.0, 0)], "schema")
+def test_any_change_of_a_file_is_a_model_or_a_typed_reason(changes, what):
+    """No bytes make another error than the tree's."""
+    name, content = {
+        "archive": ("model.skops", changed(FORMATS["model.skops"], changes)),
+        "schema": ("model.skops", repacked(changed(SCHEMA, changes))),
+        "graph": ("model.onnx", changed(FORMATS["model.onnx"], changes)),
+    }[what]
+    with contextlib.suppress(ArtifactError):
+        loaders.load(content, name, limit=LIMIT)
+
+
+@pytest.mark.parametrize(
+    "schema", [b"[]", b"null", b'{"__class__":1}', b'{"content":' * 100_000 + b"1" + b"}" * 100_000]
+)
+def test_a_skops_file_that_describes_no_model_has_a_typed_reason(schema):
+    """Another kind of JSON, or one that is too deep to be read."""
+    with pytest.raises(ModelUnloadableError, match=r"^model\.skops cannot be loaded: "):
+        loaders.load(repacked(schema), "model.skops", limit=LIMIT)
 
 
 def test_a_broken_graph_prints_nothing_among_the_lines_of_the_log(capfd):
