@@ -35,6 +35,7 @@ from aiops_inference.settings import Settings
 
 MANIFEST_NAME: Final = "manifest.json"
 PROBE_ROWS: Final = 2
+SPREAD_ROWS: Final = 1000  # at most: in a baseline that is sorted by class, each class is among them
 GOLDEN_TOLERANCE: Final = 1e-6  # relative: regressions differ in the last bits between processors
 
 
@@ -95,7 +96,8 @@ def load(settings: Settings) -> Artifacts:
     _check_columns(rows, manifest)
     differences = manifest.version_differences() if manifest else []
     classes = manifest.classes if manifest else None
-    estimator, library_warnings = loaders.load(model, path.name, limit=limit, differences=differences, classes=classes)
+    known = loaders.Known(differences, classes, rows[:: len(rows) // SPREAD_ROWS + 1])
+    estimator, library_warnings = loaders.load(model, path.name, limit=limit, known=known)
     if differences:
         remarks.append(f"LibraryVersionMismatch: the model was saved with {', '.join(differences)}")
     remarks.extend(library_warnings)
@@ -104,7 +106,8 @@ def load(settings: Settings) -> Artifacts:
         predictor.call(classes)
     profile = _profile(rows, manifest, predictor.names)
     _check_width(predictor, profile)
-    remarks.extend(filter(None, (_check_names(predictor, profile), predictor.settle(rows[:PROBE_ROWS]))))
+    _check_names(predictor, profile)
+    remarks.extend(filter(None, [predictor.settle(rows[:PROBE_ROWS])]))
     if manifest:
         _check_golden(predictor, manifest, differences)
     else:
@@ -131,8 +134,8 @@ def signature(settings: Settings) -> tuple[tuple[int, int, int] | None, ...]:
             return None
         return stat.st_ino, stat.st_size, stat.st_mtime_ns
 
-    manifest = settings.model_path.with_name(MANIFEST_NAME)
-    models = (settings.model_path, *map(settings.model_path.with_suffix, loaders.SUFFIXES))
+    manifest = settings.model_path.parent / MANIFEST_NAME
+    models = loaders.candidates(settings.model_path)
     return tuple(map(of, (*models, settings.baseline_path, settings.expectations_path, manifest)))
 
 
@@ -202,26 +205,26 @@ def _check_width(predictor: Predictor, profile: Profile) -> None:
         raise BaselineInvalidError(message)
 
 
-def _check_names(predictor: Predictor, profile: Profile) -> str:
-    """What is to be said where the model calls its features otherwise than the baseline.
+def _check_names(predictor: Predictor, profile: Profile) -> None:
+    """Rows have no names: the model takes the baseline's columns by their order, so its names for them must be the same.
 
     Raises:
-        FeatureNamesDifferError: the names are the same, in another order: then values would be taken for others.
+        FeatureNamesDifferError: they are other names, or in another order; values might be taken for others.
     """
     names = predictor.names
     if names is None or names == profile.names:
-        return ""
-    i = next(i for i, (own, other) in enumerate(zip(names, profile.names, strict=True)) if own != other)
-    if sorted(names) == sorted(profile.names):
-        message = (
-            f"the model was fitted to the same features in another order: column {i} is {names[i]!r} in the model, and "
-            f"{profile.names[i]!r} in the baseline and manifest.json; write these in the model's order"
-        )
+        return
+    if len(names) != len(profile.names):
+        what = f"{len(names)} features with names, but the baseline and manifest.json have {len(profile.names)}"
+        message = f"the model was fitted to {what}"
         raise FeatureNamesDifferError(message)
-    return (
-        f"the model calls its features otherwise than the baseline, as column {i}: {names[i]!r} in the model, "
-        f"{profile.names[i]!r} in manifest.json; they are taken by their order"
+    i = next(i for i, (own, other) in enumerate(zip(names, profile.names, strict=True)) if own != other)
+    how = "the same features in another order" if sorted(names) == sorted(profile.names) else "features of other names"
+    message = (
+        f"the model was fitted to {how}: column {i} is {names[i]!r} in the model, and {profile.names[i]!r} in the baseline "
+        "and manifest.json; write these with the model's names, in its order"
     )
+    raise FeatureNamesDifferError(message)
 
 
 def _probe(predictor: Predictor, rows: npt.NDArray[np.float64]) -> None:

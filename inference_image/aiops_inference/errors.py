@@ -111,7 +111,7 @@ class OnnxRuntimeMissingError(ModelUnloadableError):
 
 
 class FeatureNamesDifferError(ArtifactError):
-    """The model has the features of the baseline in another order: every value would be taken for another's."""
+    """The model was fitted to other feature names than the baseline's, or to these in another order."""
 
 
 class GoldenPredictionsDifferError(ArtifactError):

@@ -8,8 +8,12 @@ import io
 import warnings
 import zipfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
 
 from aiops_inference import libraries
 from aiops_inference.errors import (
@@ -28,53 +32,77 @@ MAX_TYPES: Final = 5  # that a message names
 _MARKS: Final = {b"PK\x03\x04": "a zip archive, as skops writes it", b"\x80": "a pickle"}
 
 
+@dataclass(frozen=True)
+class Known:
+    """What is known of a model beside its file.
+
+    Attributes:
+        differences: how the libraries here differ from those that saved it, a phrase each.
+        classes: names of its classes, for formats that do not hold them.
+        rows: of the baseline, shape (n, F), by whose answers such a format's outputs are understood.
+    """
+
+    differences: Sequence[str] = ()
+    classes: Sequence[str] | None = None
+    rows: npt.NDArray[np.float64] | None = None
+
+
+NOTHING: Final = Known()
+
+
 def found(path: Path) -> Path:
     """The model's file: `path`, or where it is not there a file beside it that differs in a known ending alone."""
-    if path.exists():
-        return path
-    others = (path.with_suffix(suffix) for suffix in SUFFIXES)
-    return next((other for other in others if other.exists()), path)
+    return next((other for other in candidates(path) if _is_there(other)), path)
 
 
-def load(
-    content: bytes,
-    name: str,
-    *,
-    limit: int,
-    differences: Sequence[str] = (),
-    classes: Sequence[str] | None = None,
-) -> tuple[Any, list[str]]:
+def candidates(path: Path) -> tuple[Path, ...]:
+    """The files that are looked for, in this order."""
+    return (path, *map(path.with_suffix, SUFFIXES)) if path.name else (path,)
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        path.stat()
+    except OSError:  # whatever keeps it from being read is for the reading to say
+        return False
+    return True
+
+
+def load(content: bytes, name: str, *, limit: int, known: Known = NOTHING) -> tuple[Any, list[str]]:
     """Turn verified bytes into something with a `predict`; the second value is what the libraries warned of, a line each.
 
     Args:
         content: of the file.
-        name: of the file; its ending tells the format, and any but .skops and .onnx stands for a pickle.
+        name: of the file; its ending tells the format.
         limit: bytes that a .skops file may have when it is unpacked.
-        differences: how the libraries here differ from those that saved the model, a phrase each.
-        classes: names of the classes, for formats that do not know them.
+        known: beside the file.
 
     Raises:
-        ModelUnloadableError: with the exception's text; LibraryVersionMismatchError where the versions differ as well.
+        ModelUnloadableError: with the exception's text, or for an ending that stands for no format.
+        LibraryVersionMismatchError: the same where the versions differ as well.
         ModelUntrustedError: skops does not trust a type in it.
         OnnxRuntimeMissingError: onnxruntime is not installed.
         ArtifactTooLargeError: it unpacks to more than the limit.
     """
     suffix = Path(name).suffix
+    if suffix not in SUFFIXES:
+        message = f"{name} cannot be loaded: a name must say what its file is by ending in one of {', '.join(SUFFIXES)}"
+        raise ModelUnloadableError(message)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
             if suffix == ".skops":
                 model = _skops(content, name, limit)
             elif suffix == ".onnx":
-                model = _onnx(content, name, classes)
+                model = _onnx(content, name, known)
             else:
                 model = _pickle(content)
         except ArtifactError:
             raise
         except Exception as error:
             message = f"{name} cannot be loaded: {describe(error)}{_hint(content, suffix)}"
-            if differences:
-                message += f"; it was saved with {', '.join(differences)}"
+            if known.differences:
+                message += f"; it was saved with {', '.join(known.differences)}"
                 raise LibraryVersionMismatchError(message) from error
             raise ModelUnloadableError(message) from error
     if not callable(getattr(model, "predict", None)):
@@ -113,7 +141,7 @@ def _skops(content: bytes, name: str, limit: int) -> object:
         raise ModelUntrustedError(message) from error
 
 
-def _onnx(content: bytes, name: str, classes: Sequence[str] | None) -> object:
+def _onnx(content: bytes, name: str, known: Known) -> object:
     try:
         from aiops_inference.onnxmodel import OnnxModel  # noqa: PLC0415 - of an optional dependency
     except ImportError as error:
@@ -122,7 +150,7 @@ def _onnx(content: bytes, name: str, classes: Sequence[str] | None) -> object:
             "--build-arg EXTRAS=onnx"
         )
         raise OnnxRuntimeMissingError(message) from error
-    return OnnxModel(content, classes)
+    return OnnxModel(content, known.classes, known.rows)
 
 
 def _hint(content: bytes, suffix: str) -> str:

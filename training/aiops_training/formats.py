@@ -7,7 +7,6 @@ from typing import Any, Final, Literal
 
 import joblib
 from skops import io as skops
-from skops.io.exceptions import UnsupportedTypeException
 
 from aiops_training.errors import FormatError
 
@@ -37,7 +36,7 @@ def choose(model: Any, wanted: str) -> tuple[Format, str]:  # noqa: ANN401 - any
         return wanted, ""
     try:
         untrusted = skops.get_untrusted_types(data=skops.dumps(model))
-    except UnsupportedTypeException as error:
+    except TypeError as error:  # of its own, or of the object that cannot be taken apart
         return "pickle", f"{NAMES['pickle']} is a pickle, because skops cannot hold this model: {error}"
     if untrusted:
         return "pickle", f"{NAMES['pickle']} is a pickle, because skops does not trust {', '.join(untrusted)}"
@@ -58,7 +57,7 @@ def dumped(model: Any, form: Format) -> bytes:  # noqa: ANN401 - any scikit-lear
         return _onnx(model)
     try:
         content = skops.dumps(model)
-    except UnsupportedTypeException as error:
+    except TypeError as error:  # as above
         message = f"skops cannot hold this model: {error}; write it with --format pickle"
         raise FormatError(message) from error
     if untrusted := skops.get_untrusted_types(data=content):
@@ -109,8 +108,8 @@ def _onnx(model: Any) -> bytes:  # noqa: ANN401 - any scikit-learn estimator
         message = "--format onnx needs skl2onnx: pip install 'aiops-training[onnx]'"
         raise FormatError(message) from error
     options = {"zipmap": False} if hasattr(model, "classes_") else {}
-    inputs = [(INPUT, DoubleTensorType([None, model.n_features_in_]))]
     try:
+        inputs = [(INPUT, DoubleTensorType([None, model.n_features_in_]))]
         graph = to_onnx(model, initial_types=inputs, options={id(model): options})
     except Exception as error:
         message = f"skl2onnx cannot convert this model: {' '.join(str(error).split())}"

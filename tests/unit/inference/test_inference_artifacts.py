@@ -109,6 +109,12 @@ def break_feature_order(directory):
     directory.write_manifest(golden={"inputs": directory.rows[:1].tolist(), "predictions": [0]})
 
 
+def break_feature_names(directory):
+    """A model that was fitted to features of which one has another name."""
+    named(directory, [*directory.names[:2], "weight", directory.names[3]]).write(manifest=False)
+    directory.write_manifest(golden={"inputs": directory.rows[:1].tolist(), "predictions": [0]})
+
+
 def break_manifest_json(directory):
     """A manifest that is cut off."""
     (directory.path / "manifest.json").write_text('{"schemaVersion": 1,')
@@ -158,6 +164,7 @@ BREAKAGES = [
     (break_probabilities, "GoldenPredictionsDiffer", "golden row 0 has the probabilities ["),
     (break_probabilities_number, "ManifestInvalid", "so must probabilities"),
     (break_feature_order, "FeatureNamesDiffer", "column 0 is 'petal width (cm)' in the model, and 'sepal length (cm)'"),
+    (break_feature_names, "FeatureNamesDiffer", "of other names: column 2 is 'weight' in the model, and 'petal length"),
     (break_manifest_golden, "ManifestInvalid", "manifest.json is malformed: OverflowError"),
     (break_manifest_prediction, "GoldenPredictionsDiffer", "golden row 0 predicts"),
     (break_manifest_mean, "ManifestInvalid", "the profile is malformed: OverflowError"),
@@ -197,15 +204,6 @@ def test_a_model_with_the_names_of_the_manifest_is_served_without_a_word(directo
     artifacts = load(settings)
 
     assert ((), tuple(directory.names)) == (artifacts.warnings, artifacts.predictor.names)
-
-
-def test_other_names_than_those_of_the_manifest_are_worth_a_line(directory):
-    """The columns may be the same under other names: golden predictions decide."""
-    settings = named(directory, list("abcd")).write(manifest=False)
-    directory.write_manifest(golden={"inputs": directory.rows[:1].tolist(), "predictions": [0]})
-    (warning,) = load(settings).warnings
-
-    assert "column 0: 'a' in the model, 'sepal length (cm)' in manifest.json; they are taken by their order" in warning
 
 
 def test_without_a_manifest_features_have_the_names_that_the_model_knows(directory):

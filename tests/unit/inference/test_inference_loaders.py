@@ -1,6 +1,7 @@
 """From bytes to a model, by the ending of the name."""
 
 import asyncio
+import contextlib
 import io
 import json
 import pickle
@@ -8,16 +9,21 @@ import subprocess
 import sys
 import zipfile
 from dataclasses import replace
+from pathlib import Path
 
 import joblib
 import numpy as np
 import onnx
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from skl2onnx import to_onnx
 from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType
 from sklearn.datasets import load_iris
 from sklearn.ensemble import RandomForestClassifier
-from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.linear_model import LinearRegression, LogisticRegression, Perceptron
+from sklearn.multioutput import MultiOutputClassifier
+from sklearn.tree import DecisionTreeClassifier
 from skops import io as skops
 
 from aiops_inference import loaders
@@ -58,7 +64,7 @@ def pickled(model):
 
 def loaded(content, name, **how):
     """A predictor of these bytes."""
-    model, said = loaders.load(content, name, limit=LIMIT, **how)
+    model, said = loaders.load(content, name, limit=LIMIT, known=loaders.Known(**how))
     assert [] == said
     return Predictor(model)
 
@@ -115,10 +121,20 @@ def test_something_that_does_not_predict_is_no_model(name):
         loaders.load(content, name, limit=LIMIT)
 
 
+@pytest.mark.parametrize("name", ["model.h5", "model", "model.PKL", "model.skops.bak"])
+def test_a_name_that_says_no_format_is_refused(name, tmp_path):
+    """Nothing is guessed: least of all that it is a pickle, which would run what it holds."""
+    with pytest.raises(ModelUnloadableError) as caught:
+        loaders.load(pickle.dumps(Command(str(tmp_path / "ran"))), name, limit=LIMIT)
+    wanted = "a name must say what its file is by ending in one of .skops, .onnx, .pkl, .joblib"
+    assert f"{name} cannot be loaded: {wanted}" == str(caught.value)
+    assert not (tmp_path / "ran").exists()
+
+
 def test_other_versions_are_named_where_loading_fails():
     """They are the likeliest cause."""
     with pytest.raises(LibraryVersionMismatchError, match=r"; it was saved with skops 0\.1 \(here 0\.16\)"):
-        loaders.load(b"PK\x03\x04", "model.skops", limit=LIMIT, differences=["skops 0.1 (here 0.16)"])
+        loaders.load(b"PK\x03\x04", "model.skops", limit=LIMIT, known=loaders.Known(["skops 0.1 (here 0.16)"]))
 
 
 class Command:
@@ -231,6 +247,76 @@ def test_a_graph_with_a_map_a_row(model):
     assert tuple(model.classes_.tolist()) == predictor.labels
 
 
+PAIRS = np.stack([Y, Y > 0], axis=1).astype(int)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        LogisticRegression(max_iter=1000).fit(X, Y - 1),
+        LogisticRegression(max_iter=1000).fit(X, np.array([2, 3, 7])[Y]),
+        TEXTS,
+    ],
+    ids=["from -1", "with gaps", "texts"],
+)
+@pytest.mark.parametrize("names", [None, ("A", "B", "C")])
+def test_the_labels_of_a_graph_are_told_by_its_answers(model, names):
+    """Its columns have no names, and neither places nor the names of classes are always the labels."""
+    predictor = loaded(onnx_bytes(model), "model.onnx", rows=X, classes=names)
+
+    assert tuple(model.classes_.tolist()) == predictor.labels
+
+
+@pytest.mark.parametrize(
+    ("labels", "names", "wanted"),
+    [
+        ([0, 1], None, (0, 1, 2)),
+        ([-1, 0], None, None),
+        ([2, 3], ("2", "3", "7"), (2, 3, 7)),
+        ([2, 3], ("a", "b", "c"), None),
+    ],
+)
+def test_labels_that_no_row_is_answered_with_are_not_made_up(labels, names, wanted):
+    """They are the first whole numbers, or those of the manifest, only where these agree with all that are seen."""
+    model = LogisticRegression(max_iter=1000).fit(X, np.array([*labels, 7 if names else max(labels) + 1])[Y])
+    seen = X[model.predict(X) < model.classes_[2]]
+
+    assert wanted == loaded(onnx_bytes(model), "model.onnx", rows=seen, classes=names).labels
+
+
+@pytest.mark.parametrize("labels", [Y, Y > 0], ids=["three", "two"])
+@pytest.mark.parametrize("rows", [X, None], ids=["rows", "zeros"])
+def test_scores_are_not_taken_for_probabilities(labels, rows):
+    """A perceptron's stand where probabilities would, under the same name."""
+    model = Perceptron().fit(X, labels)
+    predictor = loaded(onnx_bytes(model), "model.onnx", rows=rows, classes=tuple(map(str, model.classes_)))
+
+    assert (False, "classification") == (predictor.has_probabilities, predictor.task)
+    assert model.predict(X).tolist() == predictor.predict(X)
+    assert len(model.classes_) == len(predictor.labels)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        MultiOutputClassifier(LogisticRegression(max_iter=1000)).fit(X, PAIRS),
+        DecisionTreeClassifier(random_state=0).fit(X, PAIRS > 0),
+        MultiOutputClassifier(LogisticRegression(max_iter=1000)).fit(X, np.array(["a", "b", "c"])[PAIRS]),
+    ],
+    ids=["a list of tables", "a table with three axes", "texts"],
+)
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_several_targets_as_a_graph(model, number):
+    """Probabilities of each, whatever the number of rows, which may be that of the targets."""
+    predictor = loaded(onnx_bytes(model), "model.onnx", rows=X)
+    rows = X[::60][:number]
+
+    assert model.predict(rows).tolist() == predictor.predict(rows)
+    for wanted, got in zip(model.predict_proba(rows), zip(*predictor.probabilities(rows), strict=True), strict=True):
+        np.testing.assert_allclose(wanted, got, atol=1e-9)
+    assert tuple(tuple(each.tolist()) for each in model.classes_) == predictor.targets
+
+
 @pytest.mark.parametrize("targets", [Y * 1.5, np.stack([Y * 1.5, X[:, 0]], axis=1)], ids=["one", "two"])
 def test_a_regression_as_a_graph(targets):
     """One number a row, or several."""
@@ -281,7 +367,7 @@ def test_a_graph_that_rows_cannot_be_given_to_is_refused(change, sentence):
 def test_other_classes_than_the_manifest_names_are_refused():
     """Which name is whose could not be told."""
     with pytest.raises(ModelUnloadableError, match=r"the graph has 3 probabilities, but manifest\.json has 2 classes"):
-        loaders.load(FORMATS["model.onnx"], "model.onnx", limit=LIMIT, classes=("a", "b"))
+        loaded(FORMATS["model.onnx"], "model.onnx", classes=("a", "b"))
 
 
 def test_weights_outside_of_the_verified_bytes_are_not_read(tmp_path, monkeypatch):
@@ -302,6 +388,60 @@ def test_weights_outside_of_the_verified_bytes_are_not_read(tmp_path, monkeypatc
     assert (tmp_path / "weights.bin").exists()
     with pytest.raises(ModelUnloadableError, match=r"External data path does not exist: .?/nonexistent"):
         loaders.load((tmp_path / "model.onnx").read_bytes(), "model.onnx", limit=LIMIT)
+
+
+CHANGES = st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1, max_size=5)
+
+
+def changed(content, changes):
+    """The same bytes but for some."""
+    broken = bytearray(content)
+    for where, value in changes:
+        broken[int(where * len(broken))] = value
+    return bytes(broken)
+
+
+def repacked(schema):
+    """A .skops file whose description of the model has these bytes."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(FORMATS["model.skops"])) as source, zipfile.ZipFile(buffer, "w") as archive:
+        for name in source.namelist():
+            archive.writestr(name, schema if name == "schema.json" else source.read(name))
+    return buffer.getvalue()
+
+
+SCHEMA = zipfile.ZipFile(io.BytesIO(FORMATS["model.skops"])).read("schema.json")
+
+
+@given(CHANGES, st.sampled_from(["archive", "schema", "graph"]))
+@settings(deadline=None, max_examples=150)
+@example([(0.0, 0)], "schema")
+def test_any_change_of_a_file_is_a_model_or_a_typed_reason(changes, what):
+    """No bytes make another error than the tree's."""
+    name, content = {
+        "archive": ("model.skops", changed(FORMATS["model.skops"], changes)),
+        "schema": ("model.skops", repacked(changed(SCHEMA, changes))),
+        "graph": ("model.onnx", changed(FORMATS["model.onnx"], changes)),
+    }[what]
+    with contextlib.suppress(ArtifactError):
+        loaders.load(content, name, limit=LIMIT)
+
+
+@pytest.mark.parametrize(
+    "schema", [b"[]", b"null", b'{"__class__":1}', b'{"content":' * 100_000 + b"1" + b"}" * 100_000]
+)
+def test_a_skops_file_that_describes_no_model_has_a_typed_reason(schema):
+    """Another kind of JSON, or one that is too deep to be read."""
+    with pytest.raises(ModelUnloadableError, match=r"^model\.skops cannot be loaded: "):
+        loaders.load(repacked(schema), "model.skops", limit=LIMIT)
+
+
+def test_a_broken_graph_prints_nothing_among_the_lines_of_the_log(capfd):
+    """All that is wrong with it is in the exception."""
+    content = FORMATS["model.onnx"].replace(b"MatMul", b"\xec\xfftMul")
+    with pytest.raises(ModelUnloadableError, match="UnicodeDecodeError"):
+        loaders.load(content, "model.onnx", limit=LIMIT)
+    assert ("", "") == capfd.readouterr()
 
 
 def test_a_number_that_single_precision_cannot_hold_is_the_clients_fault():
@@ -351,6 +491,14 @@ def test_of_several_files_beside_it_the_safest_is_taken(directory):
         (directory.path / name).write_bytes(b"")
         assert directory.path / name == loaders.found(path)
         assert before != signature(directory.settings)
+
+
+def test_a_path_without_a_name_is_no_model(directory):
+    """MODEL_PATH=/ is a sentence like any other."""
+    settings = replace(directory.settings, model_path=Path("/"))
+    assert signature(settings) == signature(settings)
+    with pytest.raises(ArtifactError, match="/ cannot be read: Is a directory"):
+        load(settings)
 
 
 def test_a_skops_model_is_loaded_without_pandas():

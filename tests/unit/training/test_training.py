@@ -10,7 +10,6 @@ import zipfile
 from dataclasses import replace
 
 import great_expectations as gx
-import joblib
 import numpy as np
 import onnxruntime
 import pandas as pd
