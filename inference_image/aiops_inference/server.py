@@ -20,6 +20,8 @@ import resource
 import signal
 import socket
 import time
+from dataclasses import replace
+from pathlib import Path
 from types import FrameType
 
 import uvicorn
@@ -29,6 +31,7 @@ from aiops_inference.protocol import predicting
 from aiops_inference.service import Service
 from aiops_inference.settings import Settings
 from aiops_inference.telemetry import Log, capture_logging
+from aiops_inference.workers import Worker
 
 KEEP_ALIVE: int = 75  # seconds; longer than the idle timeout of common proxies, which must be the ones to hang up
 # Seconds for what is being answered, within Kubernetes' 30; longer than the protocol waits for a client.
@@ -73,14 +76,19 @@ class DrainingServer(uvicorn.Server):
         self._service.log.flush()
         if self._leave_at is not None and time.monotonic() >= self._leave_at:
             self.should_exit = True
+        worker = self._service.worker
+        if worker is not None and self._leave_at is None and os.getppid() != worker.parent:
+            self.handle_exit(signal.SIGTERM, None)  # the parent was killed: nobody else would say so
         return await super().on_tick(counter)
 
 
-def serve(settings: Settings) -> None:
-    """Run until a signal says otherwise; exits with 3 where the port cannot be bound."""
+def serve(settings: Settings, worker: Worker | None = None) -> None:
+    """Run, alone or as one of several workers, until a signal says otherwise; exits with 3 where the port cannot be bound."""
     log = Log(settings.log_level)
     capture_logging(log)
-    service = Service(settings, log)
+    if worker is not None and settings.drift_state is not None:
+        settings = replace(settings, drift_state=Path(f"{settings.drift_state}-{worker.slot}"))
+    service = Service(settings, log, worker=worker)
     config = uvicorn.Config(
         create_app(service),
         host=settings.host,
@@ -96,7 +104,7 @@ def serve(settings: Settings) -> None:
         timeout_keep_alive=KEEP_ALIVE,
         timeout_graceful_shutdown=GRACE,
     )
-    DrainingServer(config, service).run()
+    DrainingServer(config, service).run(None if worker is None else worker.open())
 
 
 def most_connections() -> int:
