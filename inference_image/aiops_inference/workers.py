@@ -42,6 +42,7 @@ class Worker:
         parent: process id of who has started it.
         sockets: file descriptors that clients are accepted from.
         directory: where the private sockets are, which nobody but this user may enter.
+        again: whether it takes the place of one that ended, while others serve.
     """
 
     slot: int
@@ -49,6 +50,7 @@ class Worker:
     parent: int
     sockets: tuple[int, ...]
     directory: str
+    again: bool = False
 
     def to_text(self) -> str:
         """The form that `from_text` reads."""
@@ -76,15 +78,16 @@ class Worker:
         """The file with the metrics that a worker has last told."""
         return Path(self.directory) / f"{slot}.metrics"
 
-    def open(self) -> list[socket.socket]:
-        """The sockets to serve on: the port's, and the private one."""
+    def open(self) -> tuple[list[socket.socket], list[socket.socket]]:
+        """The sockets to serve on at once, and those to serve on when there is a model: others serve until then."""
         for descriptor in self.sockets:
             os.set_inheritable(descriptor, False)  # noqa: FBT003 - the signature of the standard library
         private = socket.socket(socket.AF_UNIX)
         path = self.private(self.slot)
         path.unlink(missing_ok=True)  # of the worker before, which is dead
         private.bind(str(path))
-        return [*(socket.socket(fileno=descriptor) for descriptor in self.sockets), private]
+        public = [socket.socket(fileno=descriptor) for descriptor in self.sockets]
+        return ([private], public) if self.again else ([private, *public], [])
 
 
 def supervise(settings: Settings) -> int:
@@ -176,7 +179,8 @@ class _Family:
         for slot in [slot for slot, due in self._due.items() if due <= now]:
             del self._due[slot]
             sockets = tuple(listener.fileno() for listener in self._listeners)
-            worker = Worker(slot, self._workers, os.getpid(), sockets, self._directory)
+            again = self._failures[slot] > 0
+            worker = Worker(slot, self._workers, os.getpid(), sockets, self._directory, again)
             process = subprocess.Popen(
                 [sys.executable, "-m", "aiops_inference"],
                 env={**os.environ, VARIABLE: worker.to_text()},

@@ -116,8 +116,8 @@ def test_a_worker_goes_on_from_what_the_one_before_told(tmp_path):
     found = []
     for _ in range(3):
         peers = Peers(worker)
-        for count in (1, 4):
-            found.append(samples(peers.own_metrics(exposed({"a": count})))["events_total", (("of", "a"),)])
+        told = [samples(peers.own_metrics(exposed({"a": count}))) for count in (1, 4)]
+        found += [one["events_total", (("of", "a"),)] for one in told]
     assert [1, 4, 5, 8, 9, 12] == found
 
 
@@ -154,10 +154,21 @@ def test_a_worker_opens_what_the_parent_listens_on(tmp_path):
         (listener,) = (opened.enter_context(one) for one in listen("127.0.0.1", 0))
         (tmp_path / "0.sock").touch()
         worker = Worker(0, 2, os.getpid(), (os.dup(listener.fileno()),), str(tmp_path))
-        inherited, private = (opened.enter_context(one) for one in worker.open())
+        at_once, later = worker.open()
+        private, inherited = (opened.enter_context(one) for one in at_once)
+        assert [] == later
         assert listener.getsockname() == inherited.getsockname()
         assert (socket.AF_UNIX, str(tmp_path / "0.sock")) == (private.family, private.getsockname())
         assert stat.S_ISSOCK((tmp_path / "0.sock").stat().st_mode)
+
+
+def test_a_worker_that_is_started_again_serves_when_it_has_a_model(tmp_path):
+    """Until then the others do, and it answers them alone."""
+    with contextlib.ExitStack() as opened:
+        (listener,) = (opened.enter_context(one) for one in listen("127.0.0.1", 0))
+        worker = Worker(0, 2, os.getpid(), (os.dup(listener.fileno()),), str(tmp_path), again=True)
+        kinds = [[opened.enter_context(one).family for one in sockets] for sockets in worker.open()]
+    assert [[socket.AF_UNIX], [socket.AF_INET]] == kinds
 
 
 def test_a_port_that_is_taken_is_an_error():
