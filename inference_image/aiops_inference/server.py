@@ -41,7 +41,7 @@ GRACE: int = 10
 
 
 MOST_FILES: int = 1 << 14  # that are asked for: a connection that waits costs memory
-LOADING: float = 10.0  # seconds that a worker which is started again loads a model before clients are told so
+LOADING: float = 60.0  # seconds that a worker which is started again loads a model before clients are told so
 OTHER_FILES: int = 100  # open at the same time as connections: libraries, the validating process, a webhook
 
 

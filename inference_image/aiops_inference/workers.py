@@ -179,7 +179,7 @@ class _Family:
         for slot in [slot for slot, due in self._due.items() if due <= now]:
             del self._due[slot]
             sockets = tuple(listener.fileno() for listener in self._listeners)
-            again = self._failures[slot] > 0
+            again = self._failures[slot] > 0 and bool(self._children)  # somebody has to say that all are loading
             worker = Worker(slot, self._workers, os.getpid(), sockets, self._directory, again)
             process = subprocess.Popen(
                 [sys.executable, "-m", "aiops_inference"],
