@@ -9,7 +9,7 @@ from aiops_drift.recorder import Recorder
 from aiops_drift.runlength import RATE_SECONDS, run_length
 from aiops_drift.stored import Stored
 from aiops_drift.verdict import FeatureScore, State, Thresholds, Verdict, observe, reconsider, verdict
-from aiops_drift.wire import Baseline, Expectations, Report
+from aiops_drift.wire import Baseline, Expectations, Report, reports_from
 
 __all__ = [
     "PROFILE_VERSION",
@@ -35,6 +35,7 @@ __all__ = [
     "in_order",
     "observe",
     "reconsider",
+    "reports_from",
     "request_scores",
     "run_length",
     "verdict",

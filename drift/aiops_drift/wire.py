@@ -21,6 +21,7 @@ MAX_INCARNATION: Final = 64
 MAX_FAILED: Final = 100
 MAX_CURVE: Final = 1000.0
 MAX_INFLATION: Final = 1e6
+MAX_REPORTS: Final = 64  # of one pod: one of each process
 DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
 
 ExpectationsState = Literal["disabled", "pending", "passed", "failed", "error"]
@@ -170,6 +171,30 @@ class Report:
             blocks=blocks,
             expectations=_expectations_from(fields.fields("expectations")),
         )
+
+
+def reports_from(document: object) -> tuple[Report, ...]:
+    """Read the answer of a pod in which one process counts, or several: `{"version": …, "reports": [document, …]}`.
+
+    Raises:
+        WireError: a report that `Report.from_dict` refuses, none or too many of them, two of the same incarnation, or of
+            different models, profiles or baselines.
+    """
+    if not isinstance(document, Mapping) or "reports" not in document:
+        return (Report.from_dict(document),)
+    entries = _Fields(document, "document").items("reports", MAX_REPORTS)
+    reports = tuple(Report.from_dict(entry) for entry in entries)
+    if not reports:
+        message = "document.reports is empty"
+        raise WireError(message)
+    if len({report.incarnation for report in reports}) != len(reports):
+        message = "two of document.reports have the same incarnation"
+        raise WireError(message)
+    first = reports[0]
+    if any((one.model, one.profile, one.baseline) != (first.model, first.profile, first.baseline) for one in reports):
+        message = "document.reports are of different models or profiles: restart the pod"
+        raise WireError(message)
+    return reports
 
 
 def kept_blocks(columns: int) -> int:

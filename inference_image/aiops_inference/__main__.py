@@ -1,4 +1,4 @@
-"""`python -m aiops_inference`: one model, one process, one port; everything is told by the environment."""
+"""`python -m aiops_inference`: one model, one port, one process unless told otherwise; the environment tells everything."""
 
 import argparse
 import os
@@ -24,6 +24,8 @@ VARIABLES = """environment (all optional):
   RUNTIME_CONFIG     settings that may change while running (default /etc/aiops/runtime.yaml)
   SERVICE_NAME       name in webhooks (default: the host name)
   HOST, PORT         address to listen on (default 0.0.0.0, 8000)
+  WORKERS            processes that serve, 1 to 64 (default 1); each has its own copy of the model and its own
+                     DRIFT_STATE, a file with -0, -1 and so on at its end
   LOG_LEVEL          DEBUG, INFO, WARNING or ERROR (default INFO)
   LOG_PREDICTIONS    share of requests that get a log line, 0 to 1 (default 1)
   MAX_BODY_BYTES     of one request (default 8 MiB)
@@ -51,9 +53,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SettingsError as error:
         print(f"aiops-inference: {error}", file=sys.stderr)
         return 2
+    if settings.workers > 1:
+        return _one_of_several(settings)
     from aiops_inference.server import serve  # noqa: PLC0415 - a refusal need not wait for the imports of a server
 
     serve(settings)
+    return 0
+
+
+def _one_of_several(settings: Settings) -> int:
+    """Be a worker where a parent says so, and otherwise the parent."""
+    from aiops_inference.workers import VARIABLE, Worker, supervise  # noqa: PLC0415 - one process does not need them
+
+    if VARIABLE not in os.environ:
+        return supervise(settings)
+    try:
+        worker = Worker.from_text(os.environ[VARIABLE])
+    except SettingsError as error:
+        print(f"aiops-inference: {error}", file=sys.stderr)
+        return 2
+    from aiops_inference.server import serve  # noqa: PLC0415 - the parent does without it
+
+    serve(settings, worker)
     return 0
 
 

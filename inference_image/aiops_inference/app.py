@@ -94,13 +94,15 @@ def _add_routes(app: FastAPI, service: Service) -> None:
         return _json({"status": "ok"})
 
     @app.get("/metrics", tags=["Operations"], summary="Prometheus metrics", response_class=PlainTextResponse)
-    async def metrics() -> Response:
-        return Response(service.metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
+    async def metrics(request: Request) -> Response:
+        content = await service.exposition(alone=service.asked_by_peer(request.scope))
+        return Response(content, media_type=CONTENT_TYPE_LATEST)
 
     @app.get("/drift", tags=["Drift"], summary="Mergeable drift counts, which the operator reads")
     async def drift(request: Request) -> Response:
         try:
-            return _json(await service.drift(_block_number(request.query_params.get("after", "-1"))))
+            after = _block_number(request.query_params.get("after", "-1"))
+            return _json(await service.drift(after, alone=service.asked_by_peer(request.scope)))
         except (InvalidParameterError, NotReadyError) as error:
             return Response(encode_error(error), error.status, media_type="application/json")
 

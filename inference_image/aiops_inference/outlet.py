@@ -63,7 +63,10 @@ class Outlet:
         sent = 0
         try:
             while sent < len(lines) and self._poll.poll(0):
-                sent += os.write(self._descriptor, lines[sent : sent + select.PIPE_BUF])
+                end = sent + select.PIPE_BUF
+                if end < len(lines):  # whole lines where they fit: other processes may write to the same pipe
+                    end = lines.rfind(b"\n", sent, end) + 1 or end
+                sent += os.write(self._descriptor, lines[sent:end])
         except BlockingIOError:  # somebody who shares it has made it non-blocking
             pass
         except (OSError, ValueError):

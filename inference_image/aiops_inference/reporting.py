@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import time
+from collections.abc import Callable
 from typing import Final
 
 from aiops_drift import Profile, Report
@@ -23,9 +24,10 @@ FRESH: Final = 1.0  # seconds for which a page is given again, so that many who 
 class ReportPage:
     """The page of one service in one pod."""
 
-    def __init__(self, service: str) -> None:
+    def __init__(self, service: str, pod: Callable[[str], str] = str) -> None:
+        """Begin; `pod` says what the pod of a host name is called."""
         self._service = service
-        self._pod = socket.gethostname()
+        self._pod = pod(socket.gethostname())
         self._one = asyncio.Lock()
         self._made: tuple[str, float, bytes] | None = None
 

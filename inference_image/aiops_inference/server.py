@@ -15,11 +15,15 @@ That is 21 s, 24 with the operator's preStop, of Kubernetes' 30. One call of the
 that takes longer than the rest of the 30 s is killed with the pod.
 """
 
+import asyncio
 import os
 import resource
 import signal
 import socket
 import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 from types import FrameType
 
 import uvicorn
@@ -29,6 +33,7 @@ from aiops_inference.protocol import predicting
 from aiops_inference.service import Service
 from aiops_inference.settings import Settings
 from aiops_inference.telemetry import Log, capture_logging
+from aiops_inference.workers import Worker
 
 KEEP_ALIVE: int = 75  # seconds; longer than the idle timeout of common proxies, which must be the ones to hang up
 # Seconds for what is being answered, within Kubernetes' 30; longer than the protocol waits for a client.
@@ -36,15 +41,19 @@ GRACE: int = 10
 
 
 MOST_FILES: int = 1 << 14  # that are asked for: a connection that waits costs memory
+LOADING: float = 60.0  # seconds that a worker which is started again loads a model before clients are told so
 OTHER_FILES: int = 100  # open at the same time as connections: libraries, the validating process, a webhook
 
 
 class DrainingServer(uvicorn.Server):
     """At SIGTERM, says so on /health and goes on answering while the endpoints of the Service forget this pod."""
 
-    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+    def __init__(self, config: uvicorn.Config, service: Service, later: Sequence[socket.socket] = ()) -> None:
+        """Begin; `later` are sockets to serve on when there is a model, or a reason why there is none."""
         super().__init__(config)
         self._service = service
+        self._later = list(later)
+        self._began = time.monotonic()
         self._leave_at: float | None = None
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the signature of a handler
@@ -73,14 +82,37 @@ class DrainingServer(uvicorn.Server):
         self._service.log.flush()
         if self._leave_at is not None and time.monotonic() >= self._leave_at:
             self.should_exit = True
+        worker = self._service.worker
+        if worker is not None and self._leave_at is None and os.getppid() != worker.parent:
+            self.handle_exit(signal.SIGTERM, None)  # the parent was killed: nobody else would say so
+        if self._later and self._leave_at is None:
+            await self._listen_when_loaded()
         return await super().on_tick(counter)
 
+    async def _listen_when_loaded(self) -> None:
+        loading = self._service.health()[1].get("reason") == "Loading"
+        if loading and time.monotonic() < self._began + LOADING:
+            return
 
-def serve(settings: Settings) -> None:
-    """Run until a signal says otherwise; exits with 3 where the port cannot be bound."""
+        def protocol() -> asyncio.Protocol:
+            made: asyncio.Protocol = self.config.http_protocol_class(  # type: ignore[call-arg]
+                config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+            )
+            return made
+
+        later, self._later = self._later, []
+        for listener in later:
+            loop = asyncio.get_running_loop()
+            self.servers.append(await loop.create_server(protocol, sock=listener, backlog=self.config.backlog))
+
+
+def serve(settings: Settings, worker: Worker | None = None) -> None:
+    """Run, alone or as one of several workers, until a signal says otherwise; exits with 3 where the port cannot be bound."""
     log = Log(settings.log_level)
     capture_logging(log)
-    service = Service(settings, log)
+    if worker is not None and settings.drift_state is not None:
+        settings = replace(settings, drift_state=Path(f"{settings.drift_state}-{worker.slot}"))
+    service = Service(settings, log, worker=worker)
     config = uvicorn.Config(
         create_app(service),
         host=settings.host,
@@ -96,7 +128,11 @@ def serve(settings: Settings) -> None:
         timeout_keep_alive=KEEP_ALIVE,
         timeout_graceful_shutdown=GRACE,
     )
-    DrainingServer(config, service).run()
+    if worker is None:
+        DrainingServer(config, service).run()
+    else:
+        at_once, later = worker.open()
+        DrainingServer(config, service, later).run(at_once)
 
 
 def most_connections() -> int:

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
-from aiops_drift import Expectations
+from aiops_drift import Expectations, Report
 from aiops_inference import artifacts, forms
 from aiops_inference.artifacts import Artifacts
 from aiops_inference.caller import NOBODY, Caller
@@ -27,11 +27,13 @@ from aiops_inference.expectations import Validator
 from aiops_inference.forms import Answered, Form
 from aiops_inference.monitor import SCORE_DIGITS, Judgement, Monitor, Rows
 from aiops_inference.notify import Notifier
+from aiops_inference.peers import Peers
 from aiops_inference.predictor import Asked, Batcher
 from aiops_inference.reporting import ReportPage
 from aiops_inference.settings import RuntimeFile, Settings
 from aiops_inference.state import Keeper, StateFile, restored
 from aiops_inference.telemetry import Log, Metrics, Sampler
+from aiops_inference.workers import Worker
 
 RUNTIME_INTERVAL: Final = 2.0  # seconds between two looks at runtime.yaml
 ARTIFACTS_INTERVAL: Final = 2.0  # seconds between two looks at files that could not be loaded
@@ -61,14 +63,18 @@ class Service:
         log: where lines go.
         metrics: what /metrics shows.
         draining: set at SIGTERM; readiness says no while the socket still answers.
+        worker: which of several processes this is; None for one alone.
+        peers: the others.
     """
 
     settings: Settings
     log: Log
     metrics: Metrics = field(default_factory=Metrics)
     draining: bool = False
+    worker: Worker | None = None
 
     def __post_init__(self) -> None:
+        self.peers = Peers(self.worker) if self.worker else None
         self._model: Model | None = None
         self._unavailable = NotReadyError("the model is being loaded", "Loading")
         self._runtime = RuntimeFile(self.settings.runtime_config, self.settings.drift_threshold)
@@ -77,7 +83,7 @@ class Service:
         if self.settings.webhook:
             secret = self.settings.webhook_secret
             self._notifier = Notifier(self.settings.webhook, self.metrics, self.log, secret=secret)
-        self._page = ReportPage(self.settings.service_name)
+        self._page = ReportPage(self.settings.service_name, self.peers.name if self.peers else str)
         self._last_complaint = ""
         self.metrics.watch_log(self.log)
 
@@ -102,6 +108,8 @@ class Service:
                 await self._model.keeper.stop()
             if self._notifier:
                 await self._notifier.stop()  # 6 s at most
+            if self.peers:
+                await self.peers.close()
             self.log.info("stopped")
 
     def drain(self) -> None:
@@ -182,6 +190,8 @@ class Service:
             self.log.warning("runtime settings", message=f"the model has no features named {', '.join(unknown)}")
         if current.expectations == "disabled":
             await model.validator.stop("switched off in the settings")
+        elif self.peers and not self.peers.validates:
+            await model.validator.stop("worker 0 validates for all")
         elif model.artifacts.suite is None:
             await model.validator.stop(f"there is no {self.settings.expectations_path.name}")
         else:
@@ -208,14 +218,34 @@ class Service:
             },
         }
 
-    async def drift(self, after: int) -> dict[str, Any]:
-        """The document of /drift.
+    async def drift(self, after: int, *, alone: bool = False) -> dict[str, Any]:
+        """The document of /drift: of all workers, unless of this one `alone`; where there are several, `after` is for none.
 
         Raises:
             NotReadyError: there is no model, so there are no counts.
         """
+        if self.peers is None:
+            return (await self._report(after)).to_dict()
+        return await (self._share() if alone else self.peers.drift(self._share))
+
+    async def _report(self, after: int) -> Report:
         model = self._ready()
-        return (await model.keeper.report(model.validator.expectations, after)).to_dict()
+        return await model.keeper.report(model.validator.expectations, after)
+
+    async def _share(self) -> dict[str, Any]:
+        report = await self._report(-1)
+        return (self.peers.share(report) if self.peers else report).to_dict()
+
+    async def exposition(self, *, alone: bool = False) -> bytes:
+        """The text of /metrics: of all workers, unless of this one `alone`."""
+        own = self.metrics.exposition()
+        if self.peers is None:
+            return own
+        return self.peers.own_metrics(own) if alone else await self.peers.metrics(own)
+
+    def asked_by_peer(self, scope: Mapping[str, Any]) -> bool:
+        """Whether a request is another worker's, which wants to know of this one alone."""
+        return self.peers is not None and self.peers.private(scope)
 
     async def drift_page(self) -> bytes:
         """The document of /drift/report.

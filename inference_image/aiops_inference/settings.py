@@ -23,6 +23,8 @@ DEFAULT_FALSE_ALARM_INTERVAL: Final = 30 * 86400.0
 MAX_ROWS_ASKED: Final = 10**12
 MAX_RUNTIME_BYTES: Final = 1 << 20  # a ConfigMap cannot carry more
 MAX_PORT: Final = 65535
+MAX_WORKERS: Final = 64
+MOST: Final = 1 << 62
 DRIFT_STATE: Final = Path("/tmp/aiops-drift/state.json")  # noqa: S108 - a pod has its own emptyDir there
 EXPECTATIONS_MODES: Final = ("auto", "disabled")
 LOG_LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR")
@@ -50,6 +52,7 @@ class Settings:
         log_predictions: LOG_PREDICTIONS, the share of requests that get their log line, 0 to 1.
         host: HOST, the address to listen on.
         port: PORT.
+        workers: WORKERS, processes that serve; each has a copy of the model and counts of its own.
         max_body_bytes: MAX_BODY_BYTES, of one request.
         max_rows: MAX_ROWS, of one request.
         max_waiting_rows: MAX_WAITING_ROWS, of all requests that wait for the model; beyond it they are turned away.
@@ -71,6 +74,7 @@ class Settings:
     log_predictions: float = 1.0
     host: str = "0.0.0.0"  # noqa: S104 - a pod is reached from outside itself
     port: int = 8000
+    workers: int = 1
     max_body_bytes: int = 8 << 20
     max_rows: int = 10_000
     max_waiting_rows: int = 20_000
@@ -104,6 +108,7 @@ class Settings:
             log_predictions=read.number("LOG_PREDICTIONS", cls.log_predictions, most=1),
             host=read.text("HOST", cls.host),
             port=read.whole("PORT", cls.port, MAX_PORT),
+            workers=read.whole("WORKERS", cls.workers, MAX_WORKERS),
             max_body_bytes=read.whole("MAX_BODY_BYTES", cls.max_body_bytes),
             max_rows=read.whole("MAX_ROWS", cls.max_rows),
             max_waiting_rows=read.whole("MAX_WAITING_ROWS", cls.max_waiting_rows),
@@ -344,13 +349,13 @@ class _Environment:
             message = f"{name}: {error}"
             raise SettingsError(message) from None
 
-    def whole(self, name: str, default: int, most: int = 1 << 62) -> int:
+    def whole(self, name: str, default: int, most: int = MOST) -> int:
         try:
             value = int(self.text(name, str(default)))
         except ValueError:
             value = 0
         if not 1 <= value <= most:
-            raise self._wrong(name, "a whole number" + (f" from 1 to {most}" if most == MAX_PORT else ", at least 1"))
+            raise self._wrong(name, "a whole number" + (f" from 1 to {most}" if most < MOST else ", at least 1"))
         return value
 
     def number(self, name: str, default: float, most: float) -> float:

@@ -29,6 +29,7 @@ from aiops_drift import (
     in_order,
     observe,
     reconsider,
+    reports_from,
     run_length,
     verdict,
 )
@@ -51,6 +52,9 @@ MAX_CURSORS: Final = 256  # incarnations remembered a service: more than a rollo
 MAX_CURSOR_NUMBERS: Final = 2**17  # the same, times features: a pod may change its incarnation at each poll
 BATCH_ROWS: Final = 50  # rows that a pod gathers before it validates them
 JITTER: Final = 0.1
+BY_WEIGHT: Final = ("failed", "error", "passed", "pending", "disabled")  # of expectations, the worst first
+
+Answer = tuple[Report, ...] | PodError
 
 logger = logging.getLogger(__name__)
 
@@ -75,16 +79,18 @@ class Heard:
     """What a pod said when it last answered.
 
     Attributes:
-        incarnation: the identity of its counts.
+        incarnation: the identity of the counts of the process that speaks of expectations.
         serves: digests of its model and its profile.
         expectations: what Great Expectations last said in it.
         said_at: rows of the service that had been merged when they first said so.
+        incarnations: the identities of the counts of all processes.
     """
 
     incarnation: str
     serves: tuple[str, str]
     expectations: Expectations
     said_at: int
+    incarnations: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -151,9 +157,7 @@ def _was_drifting(written: Mapping[str, Any]) -> bool:
     return beyond or reason == "ScoreAboveThreshold"
 
 
-def merge(
-    memory: Memory, answers: Mapping[Pod, Report | PodError], drift: Drift, *, oldest: float = math.inf
-) -> Memory:
+def merge(memory: Memory, answers: Mapping[Pod, Answer], drift: Drift, *, oldest: float = math.inf) -> Memory:
     """Merge one round of answers into what is remembered, and judge.
 
     At first contact with a pod only blocks of at most `oldest` seconds count.
@@ -161,13 +165,16 @@ def merge(
     Only pods that serve the model and profile of the newest template's pods are merged; another model or profile begins
     anew. Blocks are stepped through in their order of closing, whichever pod they are from.
     """
-    reports = {pod: answer for pod, answer in answers.items() if isinstance(answer, Report)}
-    if not reports:
+    told = {pod: answer for pod, answer in answers.items() if not isinstance(answer, PodError)}
+    if not told:
         return _silent(memory, [str(answer) for answer in answers.values()])
-    identity = _identity(memory.identity, reports)
-    memory, baseline = _of_identity(memory, identity, reports)
+    # All processes of a pod serve the same: the first speaks for them.
+    firsts = {pod: answer[0] for pod, answer in told.items()}
+    reports = [report for answer in told.values() for report in answer]
+    identity = _identity(memory.identity, firsts)
+    memory, baseline = _of_identity(memory, identity, firsts)
     cursors, read = dict(memory.cursors), []
-    for report in reports.values():
+    for report in reports:
         if (report.model, report.profile) != identity or report.baseline != baseline:
             continue
         known = cursors.pop(report.incarnation, None)
@@ -177,8 +184,8 @@ def merge(
         read.append((report, fresh))
     blocks = in_order(read)
     rows = memory.rows + sum(block.counts.n for block in blocks)
-    remembered = max(2 * len(answers), min(MAX_CURSORS, MAX_CURSOR_NUMBERS // len(baseline.names)))
-    now = max(report.now for report in reports.values())
+    remembered = max(2 * max(len(answers), len(reports)), min(MAX_CURSORS, MAX_CURSOR_NUMBERS // len(baseline.names)))
+    now = max(report.now for report in reports)
     counting_from = memory.counting_from or (now, rows)
     seconds = now - counting_from[0]
     memory = replace(
@@ -233,9 +240,9 @@ def timely_expectations(memory: Memory) -> list[Expectations]:
     """What the pods of the current model say, without failures that the service's rows have left behind.
 
     A pod that gets no more rows validates none: its last failure counts until the others have seen as many rows as the
-    window holds, and as all pods together need for a batch each.
+    window holds, and as all pods together need for a batch each; of several processes in a pod one validates, its share.
     """
-    patience = max(WINDOW_ROWS, BATCH_ROWS * len(memory.heard))
+    patience = max(WINDOW_ROWS, BATCH_ROWS * sum(len(heard.incarnations) for heard in memory.heard.values()))
     said = [heard for heard in memory.heard.values() if heard.serves == memory.identity]
     return [
         Expectations("pending")
@@ -245,26 +252,33 @@ def timely_expectations(memory: Memory) -> list[Expectations]:
     ]
 
 
-def _heard(before: Mapping[str, Heard], answers: Mapping[Pod, Report | PodError], rows: int) -> dict[str, Heard]:
+def _heard(before: Mapping[str, Heard], answers: Mapping[Pod, Answer], rows: int) -> dict[str, Heard]:
     heard = {}
     for pod, answer in answers.items():
         past = before.get(pod.name)
-        if isinstance(answer, Report):
-            same = past is not None and (past.incarnation, past.expectations) == (
-                answer.incarnation,
-                answer.expectations,
-            )
-            said_at = past.said_at if past is not None and same else rows
-            serves = (answer.model, answer.profile)
-            heard[pod.name] = Heard(answer.incarnation, serves, answer.expectations, said_at)
+        if not isinstance(answer, PodError):
+            heard[pod.name] = _heard_of(past, answer, rows)
         elif past is not None:
             heard[pod.name] = past
     return heard
 
 
+def _heard_of(past: Heard | None, reports: Sequence[Report], rows: int) -> Heard:
+    speaker = min(reports, key=lambda report: BY_WEIGHT.index(report.expectations.state))
+    incarnations = tuple(report.incarnation for report in reports)
+    serves = (speaker.model, speaker.profile)
+    if past is not None and past.serves == serves:
+        missing = len(reports) < len(past.incarnations) and past.incarnation not in incarnations
+        if missing and speaker.expectations.state == "disabled":
+            return past  # the one that validates has missed a poll: it is not forgotten
+        if (past.incarnation, past.expectations) == (speaker.incarnation, speaker.expectations):
+            return replace(past, incarnations=incarnations)
+    return Heard(speaker.incarnation, serves, speaker.expectations, rows, incarnations)
+
+
 def merged_expectations(pods: Sequence[Expectations]) -> Expectations:
     """One answer for all pods: the worst that any of them says."""
-    for state in ("failed", "error", "passed", "pending"):
+    for state in BY_WEIGHT[:-1]:
         said = [expectations for expectations in pods if expectations.state == state]
         if said:
             failed = {name for expectations in said for name in expectations.failed}
@@ -340,8 +354,8 @@ class PodClient:
             await self._session.close()
             self._session = None
 
-    async def report(self, address: str, after: int | None = None) -> Report:
-        """Read `GET /drift`, only blocks with a greater number than `after` where it is given.
+    async def report(self, address: str, after: int | None = None) -> tuple[Report, ...]:
+        """Read `GET /drift`, a report of each process, only blocks with a greater number than `after` where it is given.
 
         Raises:
             PodError: no answer in time, one that is too large, or one that is not the document.
@@ -355,7 +369,7 @@ class PodClient:
             # One at a time, with a turn for all other work before each: a hostile answer takes a third of a second.
             async with self._reading:
                 await asyncio.sleep(0)
-                return Report.from_dict(json.loads(body))
+                return reports_from(json.loads(body))
         except (ValueError, RecursionError) as error:  # DriftError is a ValueError
             message = f"/drift is not understood: {error}"
         # Outside the except block: an error that is kept must not keep what a pod has sent.
@@ -478,15 +492,16 @@ class Poller:
         if not view.is_shown_by(tracked.service.status):
             self._enqueue(tracked.service.key)
 
-    async def _ask(self, memory: Memory, pod: Pod) -> Report | PodError:
+    async def _ask(self, memory: Memory, pod: Pod) -> Answer:
         known = memory.heard.get(pod.name)
-        incarnation = known.incarnation if known else ""
+        # A number is one process's: where several count, all tell what they keep.
+        incarnation = known.incarnation if known and len(known.incarnations) == 1 else ""
         cursor = memory.cursors.get(incarnation)
         try:
-            report = await self._client.report(pod.address, cursor.number if cursor else None)
-            if cursor and report.incarnation != incarnation:
+            reports = await self._client.report(pod.address, cursor.number if cursor else None)
+            if cursor and [report.incarnation for report in reports] != [incarnation]:
                 # Another process: a number of the one before means nothing to it.
-                report = await self._client.report(pod.address)
+                reports = await self._client.report(pod.address)
         except PodError as error:
             self._metrics.polls.labels("error").inc()
             return error
@@ -495,7 +510,7 @@ class Poller:
             self._metrics.polls.labels("error").inc()
             return PodError(f"/drift is not understood: {type(error).__name__}")
         self._metrics.polls.labels("success").inc()
-        return report
+        return reports
 
     def _publish(self, tracked: _Tracked) -> None:
         finding = tracked.memory.finding

@@ -8,11 +8,12 @@ import threading
 import time
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 from serverprocess import COMMAND, HEAD, SEED_BODY, WHOLE, alive, answers, connection, eventually
 
-from aiops_drift import Report, advance
+from aiops_drift import Report, advance, reports_from
 
 
 def test_the_seed_s_curl_is_answered_and_sigterm_ends_it_cleanly(run):
@@ -449,3 +450,72 @@ def test_a_model_that_cannot_be_read_to_its_end_does_not_delay_the_end(run, tmp_
     pod.process.terminate()
     assert 0 == pod.process.wait(timeout=SERVER_DOCUMENTED)
     assert 'INFO {"event": "stopped"}' == pod.lines()[-1]
+
+
+def send(pod, rows):
+    """A row a connection, so that any worker may take it."""
+    for row in rows:
+        assert 200 == pod.client.post("/predict", json={"inputs": [row]}).status_code
+
+
+def shares(pod):
+    """Rows that each worker has counted, by incarnation; nothing while one of the two is silent."""
+    reports = reports_from(pod.drift())
+    return {report.incarnation: report.rows for report in reports} if len(reports) == 2 else {}
+
+
+def reader_of(pod, cursors, blocks):
+    """Read /drift as the operator does: the blocks that are new, of each incarnation."""
+    for report in reports_from(pod.drift()):
+        cursors[report.incarnation], fresh = advance(cursors.get(report.incarnation), report)
+        blocks += [(report.incarnation, block.number, block.counts.n) for block in fresh]
+
+
+def test_two_workers_answer_as_one_pod(run, artifacts, tmp_path, measured):
+    """Metrics and counts are of both whoever is asked; a worker that is killed comes again with its counts; one end for all."""
+    rows, sent = np.load(artifacts / "baseline.npy").tolist(), 0
+    pod = run(WORKERS="2", DRIFT_STATE=str(tmp_path / "state.json"))
+    pod.ready()
+    pod.client.close()
+    pod.client = httpx.Client(base_url=pod.client.base_url, timeout=10, headers={"connection": "close"})
+    eventually(lambda: shares(pod), "both workers")
+    while sent < 3000 and min(shares(pod).values()) < 40:
+        send(pod, rows)
+        sent += len(rows)
+    before = shares(pod)
+    assert (2, sent) == (len(before), sum(before.values()))
+    assert min(before.values()) >= 40
+    measured["rows by worker, a connection each"] = sorted(before.values())
+    assert sent == pod.metric("inference_rows_total")
+    assert sent == pod.metric('inference_requests_total{code="200"}')
+    assert (2, 0) == (pod.metric("inference_workers"), pod.metric("inference_workers_silent"))
+    cursors, blocks = {}, []
+    reader_of(pod, cursors, blocks)
+    assert sorted(before) == sorted(cursors)
+    assert sum(count // 16 * 16 for count in before.values()) == sum(count for *_, count in blocks)
+
+    victim, spared = pod.children()
+    os.kill(victim, signal.SIGKILL)
+    eventually(lambda: victim not in pod.children(), "the end of a worker")
+    assert (1, sent) == (pod.metric("inference_workers_silent"), pod.metric("inference_rows_total"))
+    while not (after := shares(pod)):  # each request is answered meanwhile
+        send(pod, rows[:1])
+        sent += 1
+    assert (0, sent) == (pod.metric("inference_workers_silent"), pod.metric("inference_rows_total"))
+    assert (2, True) == (len(pod.children()), spared in pod.children())
+    assert any('"event": "worker ended"' in line and '"code": -9' in line for line in pod.lines())
+    assert set(before) == set(after)
+    assert sent - 15 <= sum(after.values()) <= sent  # rows of the open block that no save has seen
+    send(pod, rows)
+    reader_of(pod, cursors, blocks)
+    assert len(blocks) == len({(name, number) for name, number, _ in blocks})
+    assert sum(cursor.counts.n for cursor in cursors.values()) == sum(count for *_, count in blocks)
+    assert sent + len(rows) - 15 - 30 <= sum(count for *_, count in blocks) <= sent + len(rows)
+    assert all(path.exists() for path in (tmp_path / "state.json-0", tmp_path / "state.json-1"))
+
+    ending = pod.children()
+    pod.process.terminate()
+    assert 0 == pod.process.wait(timeout=30)
+    assert [] == [pid for pid in ending if alive(pid)]
+    assert 2 == pod.lines().count('INFO {"event": "stopped"}')
+    assert not [line for line in pod.lines() if "traceback" in line]

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiops_drift import Counts, Expectations, Profile, Recorder, Report, WireError, advance, in_order
+from aiops_drift import Counts, Expectations, Profile, Recorder, Report, WireError, advance, in_order, reports_from
 
 RNG = np.random.default_rng(7)
 ROWS = RNG.normal(size=(2000, 3)) * [1.0, 10.0, 0.1]
@@ -243,3 +243,37 @@ def test_any_json_is_read_or_refused(document):
     except WireError:
         return
     pytest.fail("an arbitrary document was taken for a report")
+
+
+def of_processes(count):
+    """The documents of so many processes of one pod."""
+    return [report(recorded(ROWS[:40], incarnation=f"process {number}")).to_dict() for number in range(count)]
+
+
+def test_the_answer_of_several_processes_is_read_report_by_report():
+    """And that of one alone as the one that it is."""
+    documents = json.loads(json.dumps(of_processes(3)))
+    several = reports_from({"version": 2, "reports": documents})
+    assert tuple(map(Report.from_dict, documents)) == several
+    assert several[:1] == reports_from(documents[0])
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda reports: reports.clear(), "document.reports is empty"),
+        (lambda reports: reports.extend(of_processes(65)), "document.reports is not a list of at most 64"),
+        (lambda reports: reports.append(reports[0]), "two of document.reports have the same incarnation"),
+        (lambda reports: reports[1].update(model="sha256:" + "0" * 64), "different models or profiles"),
+        (lambda reports: reports[1].update(profile="sha256:" + "0" * 64), "different models or profiles"),
+        (lambda reports: reports[1]["baseline"].update(rows=7), "different models or profiles"),
+        (lambda reports: reports[1].update(version=1), "/drift speaks version 1"),
+        (lambda reports: reports.append([]), "document is not an object"),
+    ],
+)
+def test_reports_that_do_not_belong_together_are_refused(change, sentence):
+    """A pod is read whole or not at all, and the sentence says why."""
+    reports = of_processes(2)
+    change(reports)
+    with pytest.raises(WireError, match=sentence):
+        reports_from({"version": 2, "reports": reports})

@@ -81,12 +81,29 @@ def test_every_line_is_whole_or_counted(steps):
             written += count
             if read:
                 found += drained(reader)
+        outlet.flush()
         while more := drained(reader):
             found += more
             outlet.flush()
     lines = [line for line in found.splitlines() if not line.startswith(NOTICE)]
     assert written == len(lines) + outlet.lost
     assert all(line.startswith(b"<") and line.endswith(b">") for line in lines)
+
+
+def test_lines_of_two_processes_do_not_mix():
+    """Though both write to a pipe that is full again and again: what is left of either begins with a line."""
+    with pipe() as (reader, writer):
+        outlets, found = [Outlet(writer), Outlet(writer)], b""
+        for _ in range(100):
+            for name, outlet in zip((b"a", b"b"), outlets, strict=True):
+                outlet.write(b"<%b>\n" % (name * 300) * 20)
+            if len(found) % 2 == 0:
+                found += drained(reader)
+        for outlet in outlets * 20:
+            outlet.flush()
+            found += drained(reader)
+    assert {b"<%b>" % (b"a" * 300), b"<%b>" % (b"b" * 300)} == set(found.splitlines())
+    assert 4000 == len(found.splitlines())
 
 
 def test_a_full_disk_loses_lines_and_nothing_else():

@@ -48,6 +48,7 @@ def test_an_empty_environment_gives_the_documented_defaults():
     assert Path("/tmp/aiops-drift/state.json") == settings.drift_state  # noqa: S108 - the default
     assert ("", "", None) == (settings.webhook, settings.model_sha256, settings.drift_threshold)
     assert ("0.0.0.0", 8000, "INFO") == (settings.host, settings.port, settings.log_level)  # noqa: S104 - the default
+    assert (1, 3) == (settings.workers, Settings.from_environment({"WORKERS": "3"}).workers)
     assert (8 << 20, 10_000, 2 << 30) == (settings.max_body_bytes, settings.max_rows, settings.max_model_bytes)
 
 
@@ -69,6 +70,9 @@ def test_an_empty_variable_counts_as_unset():
     [
         ("PORT", "http", "PORT is 'http'; it must be a whole number from 1 to 65535"),
         ("PORT", "70000", "PORT is '70000'"),
+        ("WORKERS", "0", "WORKERS is '0'; it must be a whole number from 1 to 64"),
+        ("WORKERS", "65", "WORKERS is '65'"),
+        ("WORKERS", "auto", "WORKERS is 'auto'"),
         ("MAX_ROWS", "0", "MAX_ROWS is '0'; it must be a whole number, at least 1"),
         ("MAX_BODY_BYTES", "8MiB", "MAX_BODY_BYTES is '8MiB'"),
         ("LOG_LEVEL", "chatty", "LOG_LEVEL is 'chatty'; it must be one of DEBUG, INFO, WARNING, ERROR"),

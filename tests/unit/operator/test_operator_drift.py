@@ -54,7 +54,7 @@ class FakePod:
 
 def answers_of(*pods):
     """One round of answers."""
-    return {pod.pod: pod.report() for pod in pods}
+    return {pod.pod: (pod.report(),) for pod in pods}
 
 
 def merged(*pods, memory=None):
@@ -130,7 +130,7 @@ def test_the_rate_is_that_since_the_first_answer():
     for seconds in (30.0, 90.0):
         pod.receive(rows(160, 0.0))
         report = replace(pod.report(), now=1000.0 + seconds)
-        memory = drift.merge(memory, {pod.pod: report}, SETTINGS)
+        memory = drift.merge(memory, {pod.pod: (report,)}, SETTINGS)
 
     assert ((1000.0, 160), 320 / 90) == (memory.counting_from, memory.row_rate)
 
@@ -267,7 +267,7 @@ def test_a_pod_that_contradicts_its_profile_is_not_merged():
     lie = liar.report()
     lie = lie.__class__(**{**lie.__dict__, "profile": PROFILE.digest})
     memory = drift.merge(
-        Memory(), {good.pod: good.report(), Pod("q", "", newest=True): good.report(), liar.pod: lie}, SETTINGS
+        Memory(), {good.pod: (good.report(),), Pod("q", "", newest=True): (good.report(),), liar.pod: (lie,)}, SETTINGS
     )
     assert memory.finding.verdict.samples == 64
 
@@ -305,11 +305,42 @@ def test_a_pod_that_misses_a_poll_is_not_forgotten():
     pods = [FakePod("p0").receive(rows(64)), FakePod("p1").receive(rows(64, seed=3))]
     pods[0].expectations = FAILED
     both = merged(*pods)
-    one = drift.merge(both, {pods[0].pod: PodError("no answer"), pods[1].pod: pods[1].report()}, SETTINGS)
-    gone = drift.merge(both, {pods[1].pod: pods[1].report()}, SETTINGS)
+    one = drift.merge(both, {pods[0].pod: PodError("no answer"), pods[1].pod: (pods[1].report(),)}, SETTINGS)
+    gone = drift.merge(both, {pods[1].pod: (pods[1].report(),)}, SETTINGS)
 
     assert (both.finding.expectations, both.finding.models) == (one.finding.expectations, one.finding.models)
     assert ("disabled", {"p1": MODEL}) == (gone.finding.expectations.state, gone.finding.models)
+
+
+def in_one_pod(*fakes):
+    """One round of answers of a pod in which several processes count."""
+    return {fakes[0].pod: tuple(fake.report() for fake in fakes)}
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.booleans()), min_size=1, max_size=20), st.floats(-8, 8))
+def test_several_processes_of_a_pod_count_as_pods_of_their_own(split, shift):
+    """Blocks go to any of three processes, or of three pods, with polls at any time: the same rows, state and verdict."""
+    fakes = [FakePod(f"p{number}") for number in range(3)]
+    apart, together = Memory(), Memory()
+    for number, (fake, polled) in enumerate((*split, (0, True))):
+        fakes[fake].receive(rows(16, shift, seed=number), float(number))
+        if polled:
+            apart = merged(*fakes, memory=apart)
+            together = drift.merge(together, in_one_pod(*fakes), SETTINGS)
+    assert (apart.state, apart.rows, apart.cursors) == (together.state, together.rows, together.cursors)
+    assert apart.finding.verdict == together.finding.verdict
+
+
+def test_a_pod_s_expectations_are_those_of_the_process_that_validates():
+    """The others have them disabled; where it misses a poll its failure does not flicker, and a new one is heard."""
+    validating, other = FakePod("first").receive(rows(64)), FakePod("second").receive(rows(64, seed=3))
+    validating.expectations = FAILED
+    both = drift.merge(Memory(), in_one_pod(other, validating), SETTINGS)
+    missed = drift.merge(both, {other.pod: (other.report(),)}, SETTINGS)
+    validating.expectations = Expectations("passed", 50, 2)
+    passed = drift.merge(missed, in_one_pod(other, validating), SETTINGS)
+
+    assert ["failed", "failed", "passed"] == [one.finding.expectations.state for one in (both, missed, passed)]
 
 
 def test_a_failure_is_left_behind_by_the_rows_of_the_service():
@@ -338,8 +369,8 @@ def test_clocks_of_pods_may_disagree():
             healthy_pod.receive(rows(16, seed=100 + number), number + 0.5 + skew)
         skewed = healthy_pod.report()
         reports = {
-            broken.pod: broken.report(),
-            healthy_pod.pod: skewed.__class__(**{**skewed.__dict__, "now": 1000 + skew}),
+            broken.pod: (broken.report(),),
+            healthy_pod.pod: (skewed.__class__(**{**skewed.__dict__, "now": 1000 + skew}),),
         }
         verdicts.append(drift.merge(Memory(), reports, SETTINGS).finding.verdict)
 
@@ -465,7 +496,7 @@ def test_a_report_is_read():
     async def both(client):
         return [await client.report("127.0.0.1"), await client.report("127.0.0.1", 2)]
 
-    assert asked(answer, question=both) == [pod.report(), pod.report()]
+    assert asked(answer, question=both) == [(pod.report(),), (pod.report(),)]
     assert queries == ["", "after=2"]
 
 
@@ -488,6 +519,31 @@ def test_what_is_no_report_is_an_error_of_the_pod(response, message):
 
     with pytest.raises(PodError, match=message):
         asked(answer)
+
+
+def test_a_pod_of_two_processes_is_read_whole_and_without_a_number(make):
+    """Both reports count, each block once, and nobody is asked for what comes after another's number."""
+    fakes, queries = [FakePod("first").receive(rows(64, 9.0)), FakePod("second").receive(rows(64, 9.0, seed=3))], []
+
+    async def answer(request):
+        queries.append(request.query_string)
+        documents = [fake.report().to_dict() for fake in fakes]
+        return web.json_response({"version": documents[0]["version"], "reports": documents})
+
+    async def scenario():
+        async with served(answer) as port:
+            client, metrics = PodClient(port=port), Metrics()
+            timing = Timing(0.01, lambda: dt.datetime(2030, 1, 1, tzinfo=dt.UTC), random.SystemRandom())
+            poller = Poller(client, lambda _: None, metrics, timing)
+            poller.track(make(), [Pod("p0", "127.0.0.1", newest=True)], Mounted())
+            await until(lambda: len(queries) >= 5)
+            samples = metrics.registry.get_sample_value("inferenceservice_drift_samples", LABELS)
+            await poller.close()
+            await client.close()
+            return samples
+
+    assert 128.0 == asyncio.run(scenario())
+    assert {""} == set(queries)
 
 
 def test_a_pod_that_does_not_listen_is_an_error_of_the_pod():
