@@ -10,6 +10,7 @@ import zipfile
 from dataclasses import replace
 
 import great_expectations as gx
+import joblib
 import numpy as np
 import onnxruntime
 import pandas as pd
