@@ -4,13 +4,9 @@ import base64
 import hashlib
 import io
 import json
-import subprocess
-import sys
-import zipfile
 from dataclasses import replace
 
 import great_expectations as gx
-import joblib
 import numpy as np
 import onnxruntime
 import pandas as pd
@@ -18,15 +14,13 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.ensemble import RandomForestClassifier
-from sklearn.preprocessing import FunctionTransformer
 from skops import io as skops
 
 from aiops_drift import Profile
 from aiops_training import artifacts, configmap, formats
 from aiops_training.__main__ import main
 from aiops_training.datasets import BUNDLED, load_bundled, load_csv
-from aiops_training.errors import DataError, FormatError, PackageError
+from aiops_training.errors import DataError, PackageError
 from aiops_training.model import fit
 
 
@@ -83,70 +77,6 @@ def test_two_runs_give_the_same_bytes(name):
 def graph_says(content, rows):
     """The first output of an ONNX graph, one value a row."""
     return onnxruntime.InferenceSession(content).run(None, {formats.INPUT: rows})[0].ravel()
-
-
-@pytest.mark.parametrize("form", formats.NAMES)
-@pytest.mark.parametrize("name", ["iris", "diabetes"])
-def test_every_format_is_the_same_model(name, form):
-    """Reproducible bytes, listed in the manifest, that predict as the model does."""
-    dataset = load_bundled(name)
-    model, evaluation = fit(dataset)
-    files = artifacts.build(dataset, model, evaluation, form)
-    content = files[formats.NAMES[form]]
-    predict = {
-        "skops": lambda: skops.loads(content).predict(dataset.rows),
-        "pickle": lambda: joblib.load(io.BytesIO(content)).predict(dataset.rows),
-        "onnx": lambda: graph_says(content, dataset.rows),
-    }[form]
-
-    assert content == formats.dumped(fit(dataset)[0], form)
-    assert (
-        hashlib.sha256(content).hexdigest()
-        == json.loads(files["manifest.json"])["files"][formats.NAMES[form]]["sha256"]
-    )
-    np.testing.assert_allclose(model.predict(dataset.rows), predict(), rtol=1e-9)
-
-
-@pytest.mark.parametrize("form", formats.NAMES)
-def test_another_process_gives_the_same_bytes(form):
-    """Nothing of a process is in them, as the addresses of its objects."""
-    script = (
-        "import hashlib; from aiops_training import formats, datasets, model;"
-        "fitted, _ = model.fit(datasets.load_bundled('iris'));"
-        f"print(hashlib.sha256(formats.dumped(fitted, {form!r})).hexdigest())"
-    )
-    said = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
-    assert hashlib.sha256(formats.dumped(fit(load_bundled("iris"))[0], form)).hexdigest() == said.stdout.strip()
-
-
-def test_skops_is_chosen_where_it_trusts_the_model():
-    """Elsewhere the file is a pickle, and why is worth a line."""
-    dataset = load_bundled("iris")
-    forest = RandomForestClassifier(2, random_state=0).fit(dataset.rows, dataset.target)
-
-    assert ("skops", "") == formats.choose(fit(dataset)[0], "auto")
-    assert ("pickle", "model.pkl is a pickle, because skops does not trust sklearn.tree._tree.Tree") == formats.choose(
-        forest, "auto"
-    )
-    assert ("skops", "") == formats.choose(forest, "skops")
-    with pytest.raises(
-        FormatError, match=r"skops does not trust sklearn\.tree\._tree\.Tree; write it with --format pickle"
-    ):
-        formats.dumped(forest, "skops")
-
-
-def test_a_model_that_a_format_cannot_hold_is_refused():
-    """With what the library says of it."""
-    odd = FunctionTransformer(lambda rows: rows).fit(np.ones((2, 2)))
-    with pytest.raises(FormatError, match="skl2onnx cannot convert this model: "):
-        formats.dumped(odd, "onnx")
-
-
-def test_the_archive_has_no_time_in_it(iris):
-    """And no object's address: files are numbered."""
-    with zipfile.ZipFile(io.BytesIO(iris["model.skops"])) as archive:
-        assert {(1980, 1, 1, 0, 0, 0)} == {entry.date_time for entry in archive.infolist()}
-        assert [f"{i + 1}.npy" for i in range(8)] + ["schema.json"] == archive.namelist()
 
 
 @pytest.mark.parametrize("factor", [1, 10])
@@ -329,19 +259,6 @@ def test_command_line_writes_and_says_what_is_next(tmp_path, capsys):
         path.name for path in tmp_path.iterdir()
     }
     assert f"next: kubectl apply --server-side -f {tmp_path}/configmap.yaml" in capsys.readouterr().out
-
-
-def test_a_model_of_another_format_is_replaced(tmp_path, capsys):
-    """One directory holds one model: that of the manifest."""
-    for form, name in (
-        ("pickle", "model.pkl"),
-        ("onnx", "model.onnx"),
-        ("auto", "model.skops"),
-        ("skops", "model.skops"),
-    ):
-        assert 0 == main(["--format", form, "--output", str(tmp_path)])
-        assert [tmp_path / name] == list(tmp_path.glob("model.*"))
-        assert f"{tmp_path}/{name}  " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
