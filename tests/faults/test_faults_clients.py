@@ -81,11 +81,12 @@ def test_a_client_that_reads_slowly_gets_its_whole_answer(shared, healthy):
 def test_half_requests_that_are_reset_leave_nothing_behind(shared, healthy):
     """Cut at every tenth byte: no row counted, no connection left, no line of an error."""
     pod = shared
-    pod.predict([[5.1, 3.5, 1.4, 0.2]])
+    pod.predict([[5.1, 3.5, 1.4, 0.2]])  # on a connection that is kept
     before = files(pod)
     for cut in range(0, len(WHOLE), 10):
         reset(connection(pod, WHOLE[:cut]))
         reset(connection(pod, WHOLE + WHOLE[:cut]))
+    healthy(pod)  # it connects after them: all of them have been accepted
     eventually(lambda: files(pod) <= before, "all connections are gone")
     rows = pod.drift()["rows"]
     healthy(pod)
