@@ -28,6 +28,7 @@ from aiops_inference.errors import (
 
 # In this order they are looked for beside a MODEL_PATH that is not there; the operator has the same.
 SUFFIXES: Final = (".skops", ".onnx", ".pkl", ".joblib")
+HARMLESS: Final = SUFFIXES[:2]  # formats whose loading runs nothing: who names one of them is never given a pickle
 MAX_TYPES: Final = 5  # that a message names
 _MARKS: Final = {b"PK\x03\x04": "a zip archive, as skops writes it", b"\x80": "a pickle"}
 
@@ -56,8 +57,9 @@ def found(path: Path) -> Path:
 
 
 def candidates(path: Path) -> tuple[Path, ...]:
-    """The files that are looked for, in this order."""
-    return (path, *map(path.with_suffix, SUFFIXES)) if path.name else (path,)
+    """The files that are looked for, in this order; no pickle in the place of what is none."""
+    others = HARMLESS if path.suffix in HARMLESS else SUFFIXES
+    return (path, *map(path.with_suffix, others)) if path.name else (path,)
 
 
 def _is_there(path: Path) -> bool:

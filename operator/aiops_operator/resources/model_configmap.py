@@ -15,6 +15,7 @@ from aiops_operator.resources.metadata import object_metadata
 
 # In this order the server looks for a model whose file is not there under its own name; it has the same.
 MODEL_SUFFIXES: Final = (".skops", ".onnx", ".pkl", ".joblib")
+HARMLESS: Final = MODEL_SUFFIXES[:2]  # whose loading runs nothing: no pickle takes the place of one
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,8 @@ def artifacts_of(config_map: Mapping[str, Any]) -> Artifacts:
 
 def model_key(files: Mapping[str, str], model_file: str) -> str | None:
     """The key that pods take for the model: `modelFile`, or one that differs from it in a known ending alone; None for none."""
-    others = (str(PurePosixPath(model_file).with_suffix(suffix)) for suffix in MODEL_SUFFIXES)
+    path = PurePosixPath(model_file)
+    others = map(str, map(path.with_suffix, HARMLESS if path.suffix in HARMLESS else MODEL_SUFFIXES))
     return next((key for key in (model_file, *others) if key in files), None)
 
 

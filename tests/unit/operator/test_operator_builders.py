@@ -113,7 +113,8 @@ def test_the_run_length_asked_for_reaches_the_pods(make):
     [
         (["model.pkl", "model.skops"], "model.pkl", "model.pkl"),
         (["model.onnx", "model.skops"], "model.pkl", "model.skops"),
-        (["model.joblib", "model.pkl"], "model.skops", "model.pkl"),
+        (["model.joblib", "model.pkl"], "model.skops", None),
+        (["model.onnx", "model.pkl"], "model.skops", "model.onnx"),
         (["v1.2.onnx"], "v1.2.pkl", "v1.2.onnx"),
         (["model.skops"], "other.pkl", None),
         (["model.h5", "baseline.npy"], "model.pkl", None),
