@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import statistics
 import subprocess
 import sys
@@ -99,6 +100,7 @@ def artifacts(directory: Path) -> dict[str, str]:
 @contextlib.contextmanager
 def running(server: Server, environment: Mapping[str, str], log: Path) -> Iterator[tuple[int, float]]:
     """The server's process id and the seconds until it was ready; it has ended when the block ends."""
+    _until_free()
     started = time.monotonic()
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -118,6 +120,20 @@ def running(server: Server, environment: Mapping[str, str], log: Path) -> Iterat
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+
+
+def _until_free() -> None:
+    """Wait for what the server before has left running: it would be measured in the next one's place."""
+    deadline = time.monotonic() + START_TIMEOUT
+    while True:
+        try:
+            socket.create_server(("127.0.0.1", PORT)).close()
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
+        else:
+            return
 
 
 def _until_ready(server: Server, process: "subprocess.Popen[bytes]", started: float, log: Path) -> float:
