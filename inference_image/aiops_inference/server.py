@@ -6,12 +6,13 @@ The end, each step with a limit of its own, whatever hangs:
 | --- | --- |
 | /health says 503, and everything goes on: the endpoints forget this pod | `DRAIN_SECONDS`, 2 |
 | the socket is closed; what is being answered is answered, and clients that do not read are left (8) | 10 |
+| the drift counts are written | 2 |
 | the validating process is killed | 2 |
 | webhooks are delivered, their connections closed | 6 |
 | the log's reader takes what it left waiting | 1 |
 | the process ends, without waiting for a thread that still reads a model or resolves a name | 0 |
 
-That is 21 s, 24 with the operator's preStop, of Kubernetes' 30. One call of the model that has begun is not interrupted: a model
+That is 23 s, 26 with the operator's preStop, of Kubernetes' 30. One call of the model that has begun is not interrupted: a model
 that takes longer than the rest of the 30 s is killed with the pod.
 """
 

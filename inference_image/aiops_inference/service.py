@@ -104,8 +104,8 @@ class Service:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             if self._model:
-                await self._model.validator.stop()  # 2 s at most
-                await self._model.keeper.stop()
+                await self._model.keeper.stop()  # 2 s at most
+                await self._model.validator.stop()  # as long
             if self._notifier:
                 await self._notifier.stop()  # 6 s at most
             if self.peers:

@@ -29,6 +29,7 @@ from aiops_inference.monitor import Monitor
 from aiops_inference.telemetry import Log, Metrics
 
 SAVE_INTERVAL: Final = 5.0  # seconds between two saves that nobody waits for
+LAST_SAVE: Final = 2.0  # seconds that the end of the process gives the disk
 MAX_BYTES: Final = 16 << 20  # several times what a pod keeps of the most features
 BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
@@ -158,15 +159,17 @@ class Keeper:
             self._task = asyncio.create_task(self._save_now_and_then(), name="drift state")
 
     async def stop(self) -> None:
-        """Save a last time, and let the file go."""
+        """Save a last time, and let the file go; a disk that does not answer is not waited for."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
         if self._file is not None:
-            await self.save()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LAST_SAVE):
+                    await self.save()
             self._file.close()
-        self._writer.shutdown()
+        self._writer.shutdown(wait=False)
 
     async def report(self, expectations: Expectations, after: int = -1) -> Report:
         """What `GET /drift` answers; `after` leaves out the blocks up to that number. It waits for the disk, if need be."""
