@@ -1,7 +1,6 @@
 import contextlib
 import json
 import os
-import socket
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import pytest
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
+from serverprocess import Pod
 from waiting import until
 
 from aiops_drift import Profile
@@ -55,34 +55,15 @@ class Server:
 @contextlib.contextmanager
 def served(artifacts, folder):
     """A server process on a free port, its log in a folder."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    environment = {
-        "HOST": "127.0.0.1",
-        "PORT": str(port),
-        "MODEL_PATH": str(artifacts / "model.pkl"),
-        "BASELINE_PATH": str(artifacts / "baseline.npy"),
-        "EXPECTATIONS_PATH": str(artifacts / "expectations.json"),
-        "RUNTIME_CONFIG": str(folder / "runtime.yaml"),
-        "SERVICE_NAME": "iris",
-    }
-    url = f"http://127.0.0.1:{port}"
-
-    def ready():
-        with contextlib.suppress(httpx.TransportError):
-            return httpx.get(f"{url}/health").is_success
-        return False
-
-    with (folder / "log").open("wb") as log:
-        command = [sys.executable, "-m", "aiops_inference"]
-        process = subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | environment)
-        try:
-            until(ready, seconds=180, explain=(folder / "log").read_text)
-            rows = np.load(artifacts / "baseline.npy")
-            yield Server(url, np.random.default_rng(5).permutation(np.vstack([rows, rows])))
-        finally:
-            process.kill()
-            process.wait()
+    pod = Pod(artifacts, folder / "log", {"SERVICE_NAME": "iris"})
+    try:
+        pod.ready()
+        rows = np.load(artifacts / "baseline.npy")
+        yield Server(str(pod.client.base_url), np.random.default_rng(5).permutation(np.vstack([rows, rows])))
+    finally:
+        pod.client.close()
+        pod.process.kill()
+        pod.process.wait()
 
 
 @pytest.fixture
