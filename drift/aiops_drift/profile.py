@@ -121,7 +121,7 @@ class Profile:
             message = f"the profile is of {self.rows} rows and {len(self.columns)} columns, not {values.shape}"
             raise ProfileError(message)
         memory = max(0, *(feature.memory for feature in self.columns))
-        return replace(self, calibration=calibrate(np.hstack(self.rank_scores(values)), memory))
+        return replace(self, calibration=calibrate(np.vstack(self.rank_scores(values.T)).T, memory))
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> "Profile":
@@ -203,7 +203,7 @@ class Profile:
     @cached_property
     def means(self) -> Rows:
         """Of the inputs, shape (F,)."""
-        return self._means[: len(self.features)]
+        return self._means[: len(self.features), 0]
 
     @cached_property
     def stds(self) -> Rows:
@@ -217,11 +217,20 @@ class Profile:
 
     @cached_property
     def _means(self) -> Rows:
-        return np.array([feature.mean for feature in self.columns])
+        """Shape (C, 1), as the next two."""
+        return np.array([[feature.mean] for feature in self.columns])
 
     @cached_property
     def _divisors(self) -> Rows:
-        return np.array([feature.std or 1.0 for feature in self.columns])
+        return np.array([[feature.std or 1.0] for feature in self.columns])
+
+    @cached_property
+    def _ends(self) -> tuple[Rows, Rows]:
+        """The outer knots."""
+        return (
+            np.array([[feature.knots[0]] for feature in self.columns]),
+            np.array([[feature.knots[-1]] for feature in self.columns]),
+        )
 
     @cached_property
     def _constant(self) -> npt.NDArray[np.intp]:
@@ -229,89 +238,96 @@ class Profile:
         return np.flatnonzero(self.constant)
 
     @cached_property
-    def _ends(self) -> tuple[Rows, Rows]:
-        """The outer knots of each column, twice the shape (C,)."""
-        return (
-            np.array([feature.knots[0] for feature in self.columns]),
-            np.array([feature.knots[-1] for feature in self.columns]),
-        )
-
-    @cached_property
     def _stretches(self) -> "_Stretches":
         return _Stretches.of(self.columns)
 
-    def z_scores(self, rows: Rows) -> Rows:
-        """(row - μ) / σ per value, within ±1e6; 0 throughout a constant feature, which has a rule of its own.
+    # What is asked of many values comes column by column, because each has its own numbers to be compared with.
+
+    def z_scores(self, values: Rows, cap: float = Z_CAP) -> Rows:
+        """(value - μ) / σ, within ±`cap`; 0 throughout a constant feature, which has a rule of its own.
 
         Args:
-            rows: shape (n, F) or, with the outputs, (n, C); the answer has the same.
+            values: by columns, shape (F, n) or, with the outputs, (C, n); the answer has the same.
+            cap: what an absurd value is cut to.
         """
-        width = rows.shape[1]
+        width = values.shape[0]
         with np.errstate(over="ignore"):  # 1e308 over a small σ is infinite, and capped like any absurd value
-            z = (rows - self._means[:width]) / self._divisors[:width]
+            z = (values - self._means[:width]) / self._divisors[:width]
         # Twice as fast as np.clip, for a request of few rows.
-        np.minimum(z, Z_CAP, out=z)
-        np.maximum(z, -Z_CAP, out=z)
+        np.minimum(z, cap, out=z)
+        np.maximum(z, -cap, out=z)
         if self._constant.size:
-            z[:, self.constant[:width]] = 0.0
+            z[self.constant[:width]] = 0.0
         return z
 
     def stretches(self, values: Rows) -> Places:
-        """In which stretch between neighbouring knots and edges of its column each value lies: shape (n, C) as they have.
+        """In which stretch between neighbouring knots and edges of its column each value lies: shape (C, n) as they have.
 
         For `rank_scores` and `bins`, which both need it; a NaN is in its column's last.
         """
         return self._stretches.of_values(values)
 
     def rank_scores(self, values: Rows, stretches: Places | None = None) -> tuple[Rows, Rows]:
-        """Location and spread of each value, shape (n, C) as they have; NaN where the value is.
+        """Location and spread of each value, shape (C, n) as they have; NaN where the value is.
 
         `stretches` saves a second look at what `Profile.stretches` has found.
         """
         found = self.stretches(values) if stretches is None else stretches
-        inside = np.minimum(np.maximum(values, self._ends[0]), self._ends[1])
-        start, location, rise, spread, widening = self._stretches.lines.take(found, axis=1)
-        beyond = inside - start
-        return location + rise * beyond, spread + widening * beyond
+        start, location, rise, spread, widening = (line.take(found) for line in self._stretches.lines)
+        beyond = np.minimum(np.maximum(values, self._ends[0]), self._ends[1])
+        beyond -= start
+        rise *= beyond
+        location += rise
+        widening *= beyond
+        spread += widening
+        return location, spread
 
-    def bins(self, stretches: Places, given: Flags) -> npt.NDArray[np.int64]:
+    def bins(self, stretches: Places, given: Flags | None, blocks: int) -> npt.NDArray[np.int64]:
         """How many values of each block are in each quantile bin.
 
         Args:
-            stretches: of the values, by blocks: shape (blocks, rows, C).
-            given: which of them are not NaN; the same shape.
+            stretches: of the values, shape (C, n).
+            given: which of them are not NaN, the same shape; None where all are.
+            blocks: as many, of n / blocks rows each.
 
         Returns:
             Shape (blocks, C, BINS).
         """
-        blocks, _, columns = stretches.shape
-        places = self._stretches.bins.take(stretches)
-        places += np.arange(0, columns * BINS, BINS)
-        places += np.arange(0, blocks * columns * BINS, columns * BINS)[:, None, None]
-        counted = places.ravel() if given.all() else places[given]
-        return np.bincount(counted, minlength=blocks * columns * BINS).reshape(blocks, columns, BINS)
+        columns, rows = stretches.shape
+        cells = columns * BINS
+        places = self._stretches.cells.take(stretches)
+        places += np.arange(0, blocks * cells, cells).repeat(rows // blocks)
+        counted = places.ravel() if given is None else places[given]
+        return np.bincount(counted, minlength=blocks * cells).reshape(blocks, columns, BINS)
 
-    def unseen(self, values: Rows) -> Flags:
-        """Which values, shape (n, C), are not among those of a constant or categorical column; False where NaN."""
-        unseen = np.zeros(values.shape, dtype=np.bool_)
+    def unseen(self, values: Rows) -> Flags | None:
+        """Which values, shape (C, n), are not among those of a constant or categorical column; False where NaN.
+
+        None where all are.
+        """
         columns, known = self._known
-        if columns.size:
-            some = values[:, columns]
-            unseen[:, columns] = ~(np.logical_or.reduce(some == known, axis=0) | np.isnan(some))
+        if not columns.size:
+            return None
+        some = values[columns]
+        strange = ~(np.logical_or.reduce(some == known, axis=0) | np.isnan(some))
+        if not strange.any():
+            return None
+        unseen = np.zeros(values.shape, dtype=np.bool_)
+        unseen[columns] = strange
         return unseen
 
     @cached_property
     def _known(self) -> tuple[npt.NDArray[np.intp], Rows]:
-        """The columns that have few values, and all that they have: shape (most, 1, columns), NaN where one has fewer."""
+        """The columns that have few values, and all that they have: shape (most, columns, 1), NaN where one has fewer."""
         few = {
             i: feature.categories or (feature.mean,)
             for i, feature in enumerate(self.columns)
             if feature.categories or feature.std == 0
         }
         most = max(map(len, few.values()), default=0)
-        table = np.full((most, 1, len(few)), math.nan)
+        table = np.full((most, len(few), 1), math.nan)
         for place, values in enumerate(few.values()):
-            table[: len(values), 0, place] = values
+            table[: len(values), place, 0] = values
         return np.array(list(few), dtype=np.intp), table
 
 
@@ -320,40 +336,41 @@ class _Stretches(NamedTuple):
 
     Attributes:
         cuts: of each column, ascending.
-        first: where each column's stretches begin in the table, shape (C,).
+        first: where each column's stretches begin in the table, shape (C, 1).
         lines: what scores in a stretch begin with and rise by, shape (5, stretches): the knot below, location and its slope,
             spread and its slope.
-        bins: the quantile bin of each stretch, shape (stretches,).
+        cells: the quantile bin of each stretch, shape (stretches,); those of a column go on where the one before it ends.
     """
 
     cuts: tuple[Rows, ...]
     first: Places
     lines: Rows
-    bins: Places
+    cells: Places
 
     @classmethod
     def of(cls, columns: Sequence[Feature]) -> "_Stretches":
         """Of these columns."""
         cuts = tuple(np.unique([*feature.knots, *feature.edges]) for feature in columns)
         lengths = [cut.size + 1 for cut in cuts]  # the first stretch is below the first cut
-        lines, bins = [], []
-        for feature, cut in zip(columns, cuts, strict=True):
+        lines, cells = [], []
+        for column, (feature, cut) in enumerate(zip(columns, cuts, strict=True)):
             starts = np.concatenate([[-math.inf], cut])
             knot = np.maximum(np.searchsorted(feature.knots, starts, side="right") - 1, 0)
             location, spread = feature.location, feature.spread
             rises = (location, _slopes(feature.knots, location), spread, _slopes(feature.knots, spread))
             lines.append(np.stack([np.asarray(table)[knot] for table in (feature.knots, *rises)]))
-            bins.append(np.searchsorted(feature.edges, starts, side="right"))
-        first = np.cumsum(lengths) - lengths
-        return cls(cuts, first.astype(np.intp), np.hstack(lines), np.concatenate(bins).astype(np.intp))
+            cells.append(np.searchsorted(feature.edges, starts, side="right") + column * BINS)
+        first = (np.cumsum(lengths) - lengths).astype(np.intp)
+        return cls(cuts, first[:, None], np.hstack(lines), np.concatenate(cells).astype(np.intp))
 
     def of_values(self, values: Rows) -> Places:
-        """The place in the table of each value, shape (n, C)."""
+        """The place in the table of each value, shape (C, n)."""
         # Column by column: a search in some thirty numbers is quicker than a comparison with each.
-        found = np.empty(values.shape[::-1], dtype=np.intp)
-        for column, (cut, given) in enumerate(zip(self.cuts, np.ascontiguousarray(values.T), strict=True)):
+        found = np.empty(values.shape, dtype=np.intp)
+        for column, (cut, given) in enumerate(zip(self.cuts, values, strict=True)):
             found[column] = cut.searchsorted(given, side="right")
-        return found.T + self.first
+        found += self.first
+        return found
 
 
 def is_name(text: str) -> bool:
@@ -371,15 +388,15 @@ def request_scores(profile: Profile, rows: Rows, sizes: Sequence[int]) -> Rows:
         rows: those of all requests one after another, shape (n, F).
         sizes: how many of them each request has, at least 1; together n.
     """
-    z = profile.z_scores(rows)
+    z = profile.z_scores(np.ascontiguousarray(rows.T))
     if len(sizes) == 1 < rows.shape[0]:
-        z = np.add.reduceat(z, _FIRST, axis=0)
+        z = np.add.reduceat(z, _FIRST, axis=1)
         z /= rows.shape[0]
     elif len(sizes) < rows.shape[0]:
         lengths = np.array(sizes)
-        z = np.add.reduceat(z, np.cumsum(lengths) - lengths, axis=0)
-        z /= lengths[:, None]
-    return np.abs(z, out=z)
+        z = np.add.reduceat(z, np.cumsum(lengths) - lengths, axis=1)
+        z /= lengths
+    return np.abs(z, out=z).T
 
 
 def output_names(count: int, taken: Sequence[str]) -> list[str]:

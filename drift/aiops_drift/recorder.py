@@ -40,15 +40,15 @@ class Recorder:
         self.profile = profile
         self.incarnation = incarnation
         columns = len(profile.columns)
-        self._total: Sums = sums(profile, np.zeros((1, 0, columns)))
+        self._total: Sums = sums(profile, np.zeros((columns, 0)), 1)
         self._most = kept_blocks(columns)
         self._kept: deque[_Closed] = deque()
         self._first = 0  # the first block of this incarnation that may be told of
         self._baseline = Baseline.of(profile)
         self._closed = 0
         # Rows wait here, unlooked at, until there are some blocks of them or somebody asks: a numpy pass over eight blocks
-        # costs hardly more than one over a single row.
-        self._open: Rows = np.empty((WAITING_BLOCKS * BLOCK_ROWS, columns))
+        # costs hardly more than one over a single row. They lie by columns, as they are looked at.
+        self._open: Rows = np.empty((columns, WAITING_BLOCKS * BLOCK_ROWS))
         self._open_rows = 0
         self._full_at: list[float] = []  # when each of the waiting blocks became full
 
@@ -69,7 +69,7 @@ class Recorder:
         )
         recorder._closed = stored.closed
         recorder._open_rows = len(stored.waiting)
-        recorder._open[: recorder._open_rows] = stored.waiting
+        recorder._open[:, : recorder._open_rows] = stored.waiting.T
         return recorder
 
     @property
@@ -92,43 +92,43 @@ class Recorder:
         """
         before, after = self._open_rows, self._open_rows + rows.shape[0]
         self._full_at += [now] * (after // BLOCK_ROWS - before // BLOCK_ROWS)
-        if after <= self._open.shape[0]:
-            self._fill(self._open[before:after], rows, outputs)
+        if after <= self._open.shape[1]:
+            self._fill(self._open[:, before:after], rows, outputs)
             self._open_rows = after
-            if after == self._open.shape[0]:
+            if after == self._open.shape[1]:
                 self._close(self._open)
             return
-        waiting = np.empty((after, self._open.shape[1]))
-        waiting[:before] = self._open[:before]
-        self._fill(waiting[before:], rows, outputs)
+        waiting = np.empty((self._open.shape[0], after))
+        waiting[:, :before] = self._open[:, :before]
+        self._fill(waiting[:, before:], rows, outputs)
         self._close(waiting)
 
     def _fill(self, place: Rows, rows: Rows, outputs: Rows | None) -> None:
         features = len(self.profile.features)
-        place[:, :features] = rows
-        if features < place.shape[1]:
-            place[:, features:] = np.nan if outputs is None else outputs
+        place[:features] = rows.T
+        if features < place.shape[0]:
+            place[features:] = np.nan if outputs is None else outputs.T
 
     def _close(self, waiting: Rows) -> None:
-        """Count all full blocks of these rows; the rest waits on."""
-        full, columns = waiting.shape[0] // BLOCK_ROWS, waiting.shape[1]
+        """Count all full blocks of these rows, shape (C, n); the rest waits on."""
+        columns, full = waiting.shape[0], waiting.shape[1] // BLOCK_ROWS
         at_once = max(1, MOST_AT_ONCE // (BLOCK_ROWS * columns))
         for start in range(0, full, at_once):
-            part = waiting[start * BLOCK_ROWS : min(start + at_once, full) * BLOCK_ROWS]
-            found = sums(self.profile, part.reshape(-1, BLOCK_ROWS, columns))
-            times = self._full_at[start : start + at_once]
-            self._kept.append(_Closed(self._closed, times, found))
-            self._closed += len(times)
+            blocks = min(at_once, full - start)
+            part = waiting[:, start * BLOCK_ROWS : (start + blocks) * BLOCK_ROWS]
+            found = sums(self.profile, part, blocks)
+            self._kept.append(_Closed(self._closed, self._full_at[start : start + blocks], found))
+            self._closed += blocks
             self._total = found.total(self._total)
         while self._kept and self._kept[0].end <= self._closed - self._most:
             self._kept.popleft()
-        rest = waiting[full * BLOCK_ROWS :]
-        self._open[: rest.shape[0]] = rest
-        self._open_rows, self._full_at = rest.shape[0], []
+        rest = waiting[:, full * BLOCK_ROWS :]
+        self._open[:, : rest.shape[1]] = rest
+        self._open_rows, self._full_at = rest.shape[1], []
 
     def _close_waiting(self) -> None:
         if self._full_at:
-            self._close(self._open[: self._open_rows])
+            self._close(self._open[:, : self._open_rows])
 
     def report(self, model: str, expectations: Expectations, after: int, now: float) -> Report:
         """What `GET /drift` answers at `now`: the counts, and the kept blocks with numbers above `after` (-1 for all)."""
@@ -152,7 +152,7 @@ class Recorder:
     def stored(self, model: str, now: float) -> Stored:
         """All of it as it is at `now`, for a recorder that goes on later."""
         report = self.report(model, Expectations(), -1, now)
-        return Stored(report, self._open[: self._open_rows].copy())
+        return Stored(report, self._open[:, : self._open_rows].T.copy())
 
     def begin_anew(self, incarnation: str, after: int) -> None:
         """Go on under another identity with the blocks that have numbers above `after`; the others stay with the old one."""

@@ -8,7 +8,7 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
@@ -32,9 +32,8 @@ _DATATYPES: Final = {
 }
 
 
-@dataclass(frozen=True)
-class Answered:
-    """What is known of one request when its rows have been predicted.
+class Answered(NamedTuple):
+    """What is known of one request when its rows have been predicted; a tuple, because one is made for every request.
 
     Attributes:
         rows: shape (n, F).

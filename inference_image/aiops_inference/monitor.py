@@ -3,8 +3,7 @@
 import itertools
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,11 +15,11 @@ from aiops_inference.settings import RuntimeSettings
 Rows = npt.NDArray[np.float64]
 
 SCORE_DIGITS = 4
+NUMBERS = "biuf"  # the kinds of arrays
 
 
-@dataclass(frozen=True)
-class Judgement:
-    """The seed's rule on one request.
+class Judgement(NamedTuple):
+    """The seed's rule on one request; a tuple, because one is made for every request.
 
     Attributes:
         scores: |mean - μ| / σ per feature, shape (F,).
@@ -55,6 +54,7 @@ class Monitor:
         """Begin an incarnation; `labels` are a classifier's classes in the order by which they are counted."""
         self._profile = profile
         self._codes = None if labels is None else {label: float(code) for code, label in enumerate(labels)}
+        self._own_codes = self._codes is None or all(label == code for label, code in self._codes.items())
         self._model = model
         self._recorder = recorder or Recorder(profile, _incarnation())
         self._thresholds = thresholds(profile, settings)
@@ -69,12 +69,12 @@ class Monitor:
         self._thresholds = thresholds(self._profile, settings)
         return tuple(sorted(set(settings.features) - set(self._profile.names)))
 
-    def observe(self, rows: Rows, now: float, predictions: Sequence[Any] | None = None) -> Judgement:
+    def observe(self, rows: Rows, now: float, predictions: npt.ArrayLike | None = None) -> Judgement:
         """Count the rows of one accepted request at `now`, seconds since the epoch, and judge them."""
         return self.observe_batch(rows, [rows.shape[0]], now, predictions)[0]
 
     def observe_batch(
-        self, rows: Rows, sizes: Sequence[int], now: float, predictions: Sequence[Any] | None = None
+        self, rows: Rows, sizes: Sequence[int], now: float, predictions: npt.ArrayLike | None = None
     ) -> list[Judgement]:
         """Count the rows of accepted requests, which follow each other in `rows`, and judge each request by its own.
 
@@ -83,15 +83,16 @@ class Monitor:
         self._recorder.record(rows, now, self._outputs(predictions))
         return judge(self._profile, self._thresholds, rows, sizes)
 
-    def _outputs(self, predictions: Sequence[Any] | None) -> Rows | None:
+    def _outputs(self, predictions: npt.ArrayLike | None) -> Rows | None:
         if predictions is None or not self._profile.outputs:
             return None
-        codes = self._codes
-        if codes is None:
-            values = np.array(predictions, dtype=np.float64)
+        said = np.asarray(predictions)
+        if self._codes is None or (self._own_codes and said.dtype.kind in NUMBERS):
+            values = said.astype(np.float64)
         else:
-            values = np.fromiter(map(codes.get, predictions, itertools.repeat(np.nan)), np.float64, len(predictions))
-        return values.reshape(len(predictions), len(self._profile.outputs))
+            codes = map(self._codes.get, said.tolist(), itertools.repeat(np.nan))
+            values = np.fromiter(codes, np.float64, said.shape[0])
+        return values.reshape(said.shape[0], len(self._profile.outputs))
 
     def worst(self, judgement: Judgement) -> tuple[str, float, float]:
         """The feature that is furthest beyond its threshold, its score and that threshold."""

@@ -98,14 +98,18 @@ class Predictor:
         """Whether `probabilities` can answer."""
         return self._predict_proba is not None
 
-    def predict(self, rows: Rows) -> list[Any]:
-        """One prediction a row: an int, a string, a float, or a list of these for several outputs.
+    def answer(self, rows: Rows) -> npt.NDArray[Any]:
+        """What the model says of rows, shape (n, …); `listed` makes plain values of it.
 
         Raises:
             InputsRefusedError: the model says that it cannot take these values.
             PredictionFailedError: anything else that the model does instead of answering.
         """
-        return _listed(self._asked(self._predict, rows), rows)
+        return _of_rows(self._asked(self._predict, rows), rows)
+
+    def predict(self, rows: Rows) -> list[Any]:
+        """The same as plain values; it raises the same."""
+        return listed(self.answer(rows))
 
     def probabilities(self, rows: Rows) -> list[Any]:
         """One list a row, with a probability for each class, in the order of the classes; of several targets a list of such.
@@ -118,8 +122,8 @@ class Predictor:
             refuse_probabilities("outputs")
         answer = self._asked(self._predict_proba, rows)
         if isinstance(answer, list) and answer and all(isinstance(table, np.ndarray) for table in answer):
-            return list(map(list, zip(*(_listed(table, rows) for table in answer), strict=True)))
-        return _listed(answer, rows)
+            return list(map(list, zip(*(listed(_of_rows(table, rows)) for table in answer), strict=True)))
+        return listed(_of_rows(answer, rows))
 
     def _asked(self, method: Callable[[Rows], Any], rows: Rows) -> Any:  # noqa: ANN401 - what the model answers
         try:
@@ -142,8 +146,14 @@ def refuse_probabilities(place: str) -> NoReturn:
     raise InputsRefusedError(message, place)
 
 
-def _listed(answer: Any, rows: Rows) -> list[Any]:  # noqa: ANN401 - an array, a table of pandas, a sparse matrix, a list
-    """Plain values, one a row.
+def listed(answer: npt.NDArray[Any]) -> list[Any]:
+    """Plain values, one a row: an int, a string, a float, or a list of these for several outputs."""
+    values: list[Any] = answer.tolist()
+    return _plain(values) if answer.dtype.kind == "O" else values
+
+
+def _of_rows(answer: Any, rows: Rows) -> npt.NDArray[Any]:  # noqa: ANN401 - an array, a table of pandas, a sparse matrix, a list
+    """An array with an entry for each row.
 
     Raises:
         PredictionFailedError: the answer has no such form.
@@ -152,8 +162,7 @@ def _listed(answer: Any, rows: Rows) -> list[Any]:  # noqa: ANN401 - an array, a
     if array.ndim == 0 or array.shape[0] != rows.shape[0]:
         message = f"the model answered with the shape {array.shape} for {rows.shape[0]} rows"
         raise PredictionFailedError(message)
-    values: list[Any] = array.tolist()
-    return _plain(values) if array.dtype.kind == "O" else values
+    return array
 
 
 def _array(answer: Any) -> npt.NDArray[Any]:  # noqa: ANN401 - as above
@@ -213,7 +222,7 @@ class Batcher:
     def __init__(
         self,
         predictor: Predictor,
-        settle: Callable[[list[Asked], Rows, list[Any]], None],
+        settle: Callable[[list[Asked], Rows, npt.NDArray[Any]], None],
         fail: Callable[[Asked, InferenceError], None],
         most_rows: int,
         on_call: Callable[[], object] = lambda: None,
@@ -222,7 +231,7 @@ class Batcher:
 
         Args:
             predictor: the model.
-            settle: given requests that were predicted together, their rows one after another, and as many predictions.
+            settle: given requests that were predicted together, their rows one after another, and as many answers.
             fail: given a request that cannot be predicted, and why.
             most_rows: rows that may wait; a request that finds as many waiting is turned away.
             on_call: told of each call of the model.
@@ -269,7 +278,7 @@ class Batcher:
         self._on_call()
         rows = batch[0].rows if len(batch) == 1 else np.concatenate([asked.rows for asked in batch])
         try:
-            predictions = self._predictor.predict(rows)
+            answer = self._predictor.answer(rows)
         except InferenceError as error:
             if len(batch) == 1:
                 self._fail(batch[0], error)
@@ -277,4 +286,4 @@ class Batcher:
             for asked in batch:
                 self._predict([asked])
             return
-        self._settle(batch, rows, predictions)
+        self._settle(batch, rows, answer)

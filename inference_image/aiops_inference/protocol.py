@@ -116,6 +116,7 @@ class BoundedProtocol(HttpToolsProtocol):
     """Gives up on clients that do not finish their request, or do not read their answer while the process ends."""
 
     _headers_timer: TimerHandle | None = None
+    _in_head = False
     _last_timers: tuple[TimerHandle, ...] = ()
     _running: "RequestResponseCycle | Prediction | None" = None
     _plain: "Prediction | None" = None
@@ -144,10 +145,11 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """A request begins."""
         super().on_message_begin()
-        self._expect_headers()
+        self._in_head = True
 
     def on_headers_complete(self) -> None:
         """Its headers are complete; for the body the application has a limit of its own."""
+        self._in_head = False
         self._stop_expecting_headers()
         plain = None if self.service is None or self.answering() else self._plain_prediction(self.service)
         if plain is None:
@@ -157,9 +159,11 @@ class BoundedProtocol(HttpToolsProtocol):
             self.cycle = plain  # type: ignore[assignment]  # what uvicorn asks of a cycle it has
 
     def data_received(self, data: bytes) -> None:
-        """Bytes have come; where they do not complete a prediction's body, the rest is not waited for without end."""
+        """Bytes have come; where they do not complete a request's headers or body, the rest is not waited for without end."""
         expected = self._headers_timer
         super().data_received(data)
+        if self._in_head:
+            self._expect_headers()
         if expected is not None:
             self._bound_head(expected, len(data))
         if self._plain is not None and self._plain.more_body:

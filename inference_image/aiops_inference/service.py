@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
+import numpy.typing as npt
+
 from aiops_drift import Expectations, Report
 from aiops_inference import artifacts, forms
 from aiops_inference.artifacts import Artifacts
@@ -28,7 +30,7 @@ from aiops_inference.forms import Answered, Form
 from aiops_inference.monitor import SCORE_DIGITS, Judgement, Monitor, Rows
 from aiops_inference.notify import Notifier
 from aiops_inference.peers import Peers
-from aiops_inference.predictor import Asked, Batcher
+from aiops_inference.predictor import Asked, Batcher, listed
 from aiops_inference.reporting import ReportPage
 from aiops_inference.settings import RuntimeFile, Settings
 from aiops_inference.state import Keeper, StateFile, restored
@@ -149,7 +151,7 @@ class Service:
             sys.modules["sklearn"].set_config(assume_finite=True, skip_parameter_validation=True)
         batcher = Batcher(
             loaded.predictor,
-            lambda batch, rows, predictions: self._settle(model, batch, rows, predictions),
+            lambda batch, rows, answer: self._settle(model, batch, rows, answer),
             self._failed,
             self.settings.max_waiting_rows,
             self.metrics.stages.begin,
@@ -296,26 +298,26 @@ class Service:
         if isinstance(error, RequestError | UnavailableError):
             self.refuse(asked.answer, error, asked.caller)
 
-    def _settle(self, model: Model, batch: list[Asked], rows: Rows, predictions: list[Any]) -> None:
+    def _settle(self, model: Model, batch: list[Asked], rows: Rows, answer: npt.NDArray[Any]) -> None:
         """Answer requests that were predicted together, whatever happens: nobody else would."""
         try:
-            self._answer(model, batch, rows, predictions)
+            self._answer(model, batch, rows, answer)
         except Exception as error:  # noqa: BLE001 - a defect must not leave its clients waiting
             self.log.failure("internal error", message=describe(error))
             for asked in batch:  # one that has its answer already takes no other
                 asked.answer(INTERNAL_ERROR, encode(INTERNAL))
 
-    def _answer(self, model: Model, batch: list[Asked], rows: Rows, predictions: list[Any]) -> None:
+    def _answer(self, model: Model, batch: list[Asked], rows: Rows, answer: npt.NDArray[Any]) -> None:
         """Count, judge, log and answer."""
         monitor, stages = model.monitor, self.metrics.stages
         stages.predicted(batch)
-        judgements = monitor.observe_batch(rows, [asked.rows.shape[0] for asked in batch], time.time(), predictions)
+        judgements = monitor.observe_batch(rows, [asked.rows.shape[0] for asked in batch], time.time(), answer)
         model.validator.offer(rows)
-        stages.rows += len(predictions)
+        stages.rows += rows.shape[0]
         stages.score = round(judgements[-1].score, SCORE_DIGITS)
         stages.end("drift")
         answers: list[tuple[Asked, int, bytes]] = []
-        start = 0
+        predictions, start = listed(answer), 0
         with self.log.together():
             for asked, judgement in zip(batch, judgements, strict=True):
                 said = predictions[start : start + asked.rows.shape[0]]

@@ -80,10 +80,10 @@ def test_a_profile_survives_json():
 def test_values_are_scored_as_the_maps_say():
     """One vectorised pass over all columns gives what interpolation in each gives; absurd values score as the outermost."""
     values = np.vstack([healthy(50), np.full((1, 4), 1e308), np.full((1, 4), -1e308)])
-    location, spread = PROFILE.rank_scores(values)
+    location, spread = PROFILE.rank_scores(values.T)
     for i, feature in enumerate(PROFILE.columns):
-        assert np.interp(values[:, i], feature.knots, feature.location) == pytest.approx(location[:, i])
-        assert np.interp(values[:, i], feature.knots, feature.spread) == pytest.approx(spread[:, i])
+        assert np.interp(values[:, i], feature.knots, feature.location) == pytest.approx(location[i])
+        assert np.interp(values[:, i], feature.knots, feature.spread) == pytest.approx(spread[i])
 
 
 def test_missing_values_count_as_missing_and_nowhere_else():
@@ -139,7 +139,7 @@ def test_the_run_length_is_the_one_that_was_asked_for(phi):
         profile = Profile.from_rows(baseline).calibrated(baseline)
         threshold = profile.calibration.threshold(RUN_LENGTH)
         for stream in streams:
-            scores = np.hstack(profile.rank_scores(stream[: len(stream) // 16 * 16]))
+            scores = np.vstack(profile.rank_scores(stream[: len(stream) // 16 * 16].T)).T
             sums = scores.reshape(1, -1, 16, 8).sum(axis=2).astype(np.float32)
             above = np.flatnonzero(statistics(sums, 1000)[0] > threshold)
             rows += 16 * (above[0] + 1) if above.size else len(stream)

@@ -17,7 +17,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
 from aiops_inference.errors import InputsRefusedError, OverloadedError, PredictionFailedError
-from aiops_inference.predictor import MAX_BATCH_ROWS, Asked, Batcher, Predictor
+from aiops_inference.predictor import MAX_BATCH_ROWS, Asked, Batcher, Predictor, listed
 
 X, Y = load_iris(return_X_y=True)
 
@@ -29,10 +29,10 @@ class Counting(Predictor):
         super().__init__(model)
         self.calls = []
 
-    def predict(self, rows):
+    def answer(self, rows):
         """Predict, and remember."""
         self.calls.append(len(rows))
-        return super().predict(rows)
+        return super().answer(rows)
 
 
 class Odd:
@@ -63,7 +63,8 @@ class Shifty:
 def batcher(predictor, answers, most_rows=10**6):
     """A batcher that keeps what each request gets, by the identity of the request."""
 
-    def settle(batch, _, predictions):
+    def settle(batch, _, answer):
+        predictions = listed(answer)
         for asked in batch:
             answers[id(asked)], predictions = predictions[: len(asked.rows)], predictions[len(asked.rows) :]
 
