@@ -12,6 +12,8 @@ UV := $(CACHE)/uv-$(UV_VERSION)/bin/uv
 RUN := $(UV) run --locked --no-sync
 # The Python that is there is used; none is downloaded.
 export UV_PYTHON_PREFERENCE := only-system
+# Tests and benchmarks start many processes: what they import is compiled once.
+export UV_COMPILE_BYTECODE := 1
 
 .PHONY: help
 help: ## Show this help

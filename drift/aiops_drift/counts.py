@@ -119,12 +119,8 @@ def sums(profile: Profile, values: Rows, blocks: int) -> Sums:
     nowhere = np.isnan(flat)
     missing = nowhere if nowhere.any() else None
     stretches = profile.stretches(flat)
-    scores = np.stack([profile.z_scores(flat, Z_LIMIT), *profile.rank_scores(flat, stretches)])
-    if missing is not None:
-        scores[:, missing] = 0.0
-    scores *= GRID
-    np.rint(scores, out=scores)
-    z, location, spread = _by_blocks(scores, blocks) / GRID
+    scores = (profile.z_scores(flat, Z_LIMIT), *profile.rank_scores(flat, stretches))
+    z, location, spread = (_on_grid(score, missing, blocks) for score in scores)
     return Sums(
         z,
         location,
@@ -133,6 +129,15 @@ def sums(profile: Profile, values: Rows, blocks: int) -> Sums:
         _counted(profile.unseen(flat), flat.shape[0], blocks),
         profile.bins(stretches, None if missing is None else ~missing, blocks),
     )
+
+
+def _on_grid(scores: Rows, missing: npt.NDArray[np.bool_] | None, blocks: int) -> Rows:
+    """Exact sums over the rows of each block; the scores, shape (C, n), are rounded in their place."""
+    if missing is not None:
+        scores[missing] = 0.0
+    scores *= GRID
+    np.rint(scores, out=scores)
+    return _by_blocks(scores, blocks) / GRID
 
 
 def _by_blocks(values: npt.NDArray[Any], blocks: int) -> npt.NDArray[Any]:

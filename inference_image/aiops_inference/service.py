@@ -2,11 +2,12 @@
 
 import asyncio
 import contextlib
+import gc
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy.typing as npt
 
@@ -29,13 +30,15 @@ from aiops_inference.expectations import Validator
 from aiops_inference.forms import Answered, Form
 from aiops_inference.monitor import SCORE_DIGITS, Judgement, Monitor, Rows
 from aiops_inference.notify import Notifier
-from aiops_inference.peers import Peers
 from aiops_inference.predictor import Asked, Batcher, listed
 from aiops_inference.reporting import ReportPage
 from aiops_inference.settings import RuntimeFile, Settings
 from aiops_inference.state import Keeper, StateFile, restored
 from aiops_inference.telemetry import Log, Metrics, Sampler
 from aiops_inference.workers import Worker
+
+if TYPE_CHECKING:
+    from aiops_inference.peers import Peers
 
 RUNTIME_INTERVAL: Final = 2.0  # seconds between two looks at runtime.yaml
 ARTIFACTS_INTERVAL: Final = 2.0  # seconds between two looks at files that could not be loaded
@@ -76,7 +79,11 @@ class Service:
     worker: Worker | None = None
 
     def __post_init__(self) -> None:
-        self.peers = Peers(self.worker) if self.worker else None
+        self.peers: Peers | None = None
+        if self.worker:
+            from aiops_inference import peers  # noqa: PLC0415 - one process alone need not pay for its HTTP client
+
+            self.peers = peers.Peers(self.worker)
         self._model: Model | None = None
         self._unavailable = NotReadyError("the model is being loaded", "Loading")
         self._runtime = RuntimeFile(self.settings.runtime_config, self.settings.drift_threshold)
@@ -157,6 +164,7 @@ class Service:
             self.metrics.stages.begin,
         )
         self._model = model = Model(loaded, batcher, monitor, keeper, validator)
+        gc.freeze()  # what is there now stays: the collector need not walk through all libraries again and again
         keeper.start()
         self.metrics.model_info.labels(loaded.digest, loaded.task).set(1)
         self.metrics.ready.set(0 if self.draining else 1)
