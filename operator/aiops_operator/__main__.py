@@ -15,8 +15,8 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 import kopf
 from kubernetes.aio import client
@@ -27,11 +27,13 @@ from aiops_operator.cluster import Cluster, load_configuration
 from aiops_operator.desired import Capabilities
 from aiops_operator.drift import PodClient, Poller, Timing
 from aiops_operator.errors import ApiError, SettingsError
-from aiops_operator.health import Health, kopf_watchers
+from aiops_operator.health import Health, running_watchers
 from aiops_operator.metrics import Metrics
 from aiops_operator.names import Key, Kind
 from aiops_operator.reconcile import Reconciler
+from aiops_operator.reflector import Reflectors, Watched
 from aiops_operator.settings import Settings
+from aiops_operator.store import Store, key_of, service_of
 from aiops_operator.workqueue import Done, WorkQueue
 
 DISCOVERY_INTERVAL: Final = 10.0  # seconds between looks for kinds that the cluster has begun or ceased to serve
@@ -69,16 +71,21 @@ class Operator:
         self._configuration = configuration
         self._metrics = Metrics()
         self._cluster = Cluster(configuration, self._metrics)
-        self._health = Health(self._cluster, self._metrics, settings.watch_namespaces)
+        self._store = Store()
+        self._reflectors = Reflectors(self._cluster, self._store, settings.watch_namespaces, self._changed)
+        self._health = Health(self._cluster, self._metrics, settings.watch_namespaces, self._reflectors)
         self._pods = PodClient()
         timing = Timing(settings.poll_interval, _now, rng)
         self._poller = Poller(self._pods, self._enqueue, self._metrics, timing)
-        self._reconciler = Reconciler(self._cluster, self._pods, self._poller, settings.inference_image, _now)
+        self._reconciler = Reconciler(
+            self._cluster, self._store, self._pods, self._poller, settings.inference_image, _now
+        )
         self._queue = WorkQueue(self._reconcile, self._metrics, resync=settings.resync_interval, rng=rng)
         self._stopping = asyncio.Event()
         self._kopf_stop = asyncio.Event()
         self._kopf: asyncio.Task[None] | None = None
         self._tasks: list[asyncio.Task[None]] = []
+        self._doubted: set[Key] = set()
 
     async def run(self) -> int:
         """Run until a signal or a failure; the exit code."""
@@ -89,18 +96,24 @@ class Operator:
         finally:
             await self._shutdown()
 
-    # What the watches deliver (handlers.Causes).
+    # What the watches deliver.
 
-    def resource(self, key: Key, version: str | None) -> None:
-        """An InferenceService has this version now; None: it is gone."""
+    def resource(self, body: Mapping[str, Any], *, ended: bool) -> None:
+        """An InferenceService looks like this now, or did when it ended (handlers.Causes)."""
+        key, version = key_of(body), None if ended else body["metadata"]["resourceVersion"]
         self._health.freshness.heard(key, version, time.monotonic())
-        self._metrics.watch_event_time.labels(names.INFERENCE_SERVICE.plural).set_to_current_time()
-        self._queue.add(key)
+        if (self._store.drop if ended else self._store.put)(names.INFERENCE_SERVICE, body):
+            self._changed(names.INFERENCE_SERVICE, body)
 
-    def child(self, kind: Kind, key: Key) -> None:
-        """An object that was made for a service has changed, or is gone."""
+    def _changed(self, kind: Kind, body: Mapping[str, Any]) -> None:
+        """An object is another than it was, or is gone: whom it concerns is worked on."""
         self._metrics.watch_event_time.labels(kind.plural).set_to_current_time()
-        self._queue.add(key)
+        if kind == names.INFERENCE_SERVICE:
+            self._queue.add(key_of(body))
+            return
+        service = service_of(body)
+        for key in ([service] if service else []) + self._store.referring(kind, key_of(body)):
+            self._queue.add(key)
 
     # The life of the process.
 
@@ -114,7 +127,7 @@ class Operator:
         self._tasks = [
             asyncio.create_task(self._discover_forever(), name="discovery"),
             asyncio.create_task(
-                self._health.watch_the_watches(kopf_watchers, self._enqueue), name="watch of the watches"
+                self._health.watch_the_watches(running_watchers, self._doubt), name="watch of the watches"
             ),
         ]
         watching = kopf.operator(
@@ -146,6 +159,7 @@ class Operator:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._queue.close()
+        await self._reflectors.stop()
         await self._poller.close()
         await self._pods.close()
         await self._health.stop()
@@ -156,11 +170,27 @@ class Operator:
         await self._cluster.close()
 
     async def _reconcile(self, key: Key) -> Done:
+        await self._reflectors.synced()  # before, all children would seem to be missing
+        if key in self._doubted:
+            await self._look(key)
+        return await self._reconciler.reconcile(key)
+
+    def _doubt(self, key: Key) -> None:
+        """A service that the watch has told of is not in a listing."""
+        self._doubted.add(key)
+        self._queue.add(key)
+
+    async def _look(self, key: Key) -> None:
         asked = time.monotonic()
-        done = await self._reconciler.reconcile(key)
-        if done.forget:
-            self._health.freshness.gone(key, asked)
-        return done
+        body = await self._cluster.get(names.INFERENCE_SERVICE, *key)
+        self._doubted.discard(key)
+        if body is not None:
+            self._store.put(names.INFERENCE_SERVICE, body)
+            return
+        self._health.freshness.gone(key, asked)
+        known = self._store.get(names.INFERENCE_SERVICE, *key)
+        if known is not None:
+            self._store.drop(names.INFERENCE_SERVICE, known)
 
     def _enqueue(self, key: Key) -> None:
         self._queue.add(key)
@@ -182,10 +212,19 @@ class Operator:
         except ApiError as error:
             logger.warning("discovery does not answer, what was known is kept: %s", error)
             return
+        await self._reflectors.watch(watched(now))
         if now != before:
             logger.info("ServiceMonitors are %s", "served" if now.service_monitors else "not served any more")
             self._reconciler.capabilities = now
             self._queue.add_all()
+
+
+def watched(capabilities: Capabilities) -> frozenset[Watched]:
+    """What is watched beside the services: their children, and what they refer to, of which only the version matters."""
+    optional = {names.SERVICE_MONITOR: capabilities.service_monitors}
+    children = [kind for kind in (*names.CHILD_KINDS, names.POD) if optional.get(kind, True)]
+    whole = {Watched(kind, names.CHILD_SELECTOR) for kind in children if kind != names.CONFIG_MAP}
+    return frozenset(whole | {Watched(kind, metadata_only=True) for kind in (names.CONFIG_MAP, names.CLAIM)})
 
 
 async def _first(task: asyncio.Task[None], *events: asyncio.Event) -> None:

@@ -1,17 +1,22 @@
 """All I/O with the API server: get, list, apply, delete, status, event, discovery; nothing else in the package has any."""
 
+import copy
 import datetime as dt
-import json
 import os
-from collections.abc import Mapping
+import random
+import urllib.parse
+import urllib.request
+from collections.abc import AsyncIterator, Mapping
 from typing import Any, Final, NoReturn
 
 import aiohttp
+import orjson
 from kubernetes.aio import client, config
 
 from aiops_operator.errors import (
     ApiError,
     ConflictError,
+    ExpiredError,
     ForbiddenError,
     InvalidError,
     NotFoundError,
@@ -22,6 +27,14 @@ from aiops_operator.names import COMPONENT, EVENT, FIELD_MANAGER, INFERENCE_SERV
 
 REQUEST_TIMEOUT: Final = 15.0  # seconds
 CONNECTIONS: Final = 32
+PAGE: Final = 500  # objects of one answer to a listing
+WATCH_SECONDS: Final = (
+    240,
+    300,
+)  # until the API server ends a watch, which then goes on; spread, so that not all end at once
+CONNECT_TIMEOUT: Final = 10.0
+# The API server sends a bookmark each minute: a watch that says nothing for longer is dead, whatever the connection looks like.
+WATCH_SILENCE: Final = 90.0
 MAX_NOTE: Final = 1024  # characters of an Event's message
 SERVER_ERROR: Final = 500
 _JSON: Final = "application/json"
@@ -34,6 +47,7 @@ _ERRORS: Final[Mapping[int, type[ApiError]]] = {
     403: ForbiddenError,
     404: NotFoundError,
     409: ConflictError,
+    410: ExpiredError,
     413: InvalidError,
     422: InvalidError,
     429: UnavailableError,
@@ -53,7 +67,17 @@ async def load_configuration() -> client.Configuration:
         path = os.environ.get("KUBECONFIG")
         await config.load_kube_config(path, client_configuration=configuration, persist_config=False)  # type: ignore[no-untyped-call]
     configuration.connection_pool_maxsize = CONNECTIONS
+    # Left to aiohttp, the environment is looked at in a thread for each request, and ~/.netrc too.
+    configuration.client_session_kwargs = {"trust_env": False}
+    configuration.proxy = configuration.proxy or _proxy_of_environment(configuration.host)
     return configuration
+
+
+def _proxy_of_environment(url: str) -> str | None:
+    address = urllib.parse.urlsplit(url)
+    if urllib.request.proxy_bypass(address.hostname or ""):
+        return None
+    return urllib.request.getproxies().get(address.scheme)
 
 
 class Cluster:
@@ -62,11 +86,16 @@ class Cluster:
     def __init__(self, configuration: client.Configuration, metrics: Metrics) -> None:
         self._client = client.ApiClient(configuration)
         self._client.user_agent = COMPONENT
+        endless = copy.copy(configuration)
+        endless.connection_pool_maxsize = 0  # watches keep their connections: requests must not wait for these
+        self._watching = client.ApiClient(endless)
+        self._watching.user_agent = COMPONENT
         self._metrics = metrics
 
     async def close(self) -> None:
         """Close the connections."""
         await self._client.close()  # type: ignore[no-untyped-call]
+        await self._watching.close()  # type: ignore[no-untyped-call]
 
     async def get(self, kind: Kind, namespace: str, name: str) -> dict[str, Any] | None:
         """An object, None where there is none.
@@ -100,6 +129,67 @@ class Cluster:
         """
         accept = _METADATA.format(kind="PartialObjectMetadataList")
         return await self._list(kind, namespace, selector, accept, resource_version="0")
+
+    async def listing(
+        self, kind: Kind, namespace: str | None, selector: str, *, metadata_only: bool
+    ) -> tuple[list[dict[str, Any]], str]:
+        """The objects that a label selector finds, in one namespace or in all (None), and the version to watch from.
+
+        Raises:
+            ExpiredError: it took longer than the API server remembers; begin anew.
+            ApiError: any other answer but 200.
+        """
+        accept = _METADATA.format(kind="PartialObjectMetadataList") if metadata_only else _JSON
+        items: list[dict[str, Any]] = []
+        query = {"labelSelector": selector, "limit": str(PAGE)}
+        while True:
+            sent = {name: value for name, value in query.items() if value}
+            document = await self._request("GET", kind.path(namespace), query=sent, accept=accept)
+            items += document.get("items") or []
+            query["continue"] = document["metadata"].get("continue", "")
+            if not query["continue"]:
+                return items, document["metadata"]["resourceVersion"]
+
+    async def watch(
+        self, kind: Kind, namespace: str | None, selector: str, version: str, *, metadata_only: bool
+    ) -> AsyncIterator[tuple[str, dict[str, Any]]]:
+        """What happens after a version, as it happens: ADDED, MODIFIED, DELETED or BOOKMARK, and the object.
+
+        It ends after some minutes, and is to be taken up again at the last object's version.
+
+        Raises:
+            ExpiredError: the API server does not remember what happened after this version; list anew.
+            ApiError: any other answer but 200, or silence.
+        """
+        query = {
+            "labelSelector": selector,
+            "watch": "true",
+            "allowWatchBookmarks": "true",
+            "resourceVersion": version,
+            "timeoutSeconds": str(random.randint(*WATCH_SECONDS)),  # noqa: S311  nothing is kept secret by it
+        }
+        path = kind.path(namespace)
+        request = await self._watching.param_serialize(
+            "GET",
+            path,
+            query_params=[(name, value) for name, value in query.items() if value],
+            header_params={"Accept": _METADATA.format(kind="PartialObjectMetadata") if metadata_only else _JSON},
+            auth_settings=["BearerToken"],
+        )
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT, sock_read=WATCH_SILENCE)
+        try:
+            answer = await self._watching.call_api(*request, _request_timeout=timeout)
+            self._metrics.api_requests.labels("WATCH", str(answer.status)).inc()
+            if answer.status != 200:  # noqa: PLR2004  HTTP's own number
+                _fail(answer.status, await answer.read())  # type: ignore[no-untyped-call]
+            async for line in _lines(answer.response):
+                event = orjson.loads(line)
+                if event["type"] == "ERROR":
+                    _fail(event["object"].get("code", 0), orjson.dumps(event["object"]))
+                yield event["type"], event["object"]
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            self._metrics.api_requests.labels("WATCH", "no answer").inc()
+            raise UnavailableError(0, f"WATCH {path}: {error or type(error).__name__}") from error
 
     async def apply(self, kind: Kind, body: Mapping[str, Any], *, force: bool) -> dict[str, Any]:
         """Server-side apply: only the fields in the body are meant. With `force`, our values win over others' of these.
@@ -235,13 +325,28 @@ class Cluster:
         self._metrics.api_requests.labels(verb, str(response.status)).inc()
         if not 200 <= response.status < 300:  # noqa: PLR2004  HTTP's own numbers
             _fail(response.status, content)
-        document: dict[str, Any] = json.loads(content)
+        document: dict[str, Any] = orjson.loads(content)
         return document
+
+
+async def _lines(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    """The lines of an answer without end; aiohttp's own reader refuses those that are long."""
+    rest = bytearray()
+    try:
+        async for chunk in response.content.iter_any():
+            rest += chunk
+            if b"\n" in chunk:
+                *lines, last = bytes(rest).split(b"\n")
+                rest = bytearray(last)
+                for line in lines:
+                    yield line
+    finally:
+        response.close()
 
 
 def _fail(code: int, content: bytes) -> NoReturn:
     try:
-        message = str(json.loads(content)["message"])
+        message = str(orjson.loads(content)["message"])
     except (ValueError, KeyError, TypeError):
         message = content[:MAX_NOTE].decode(errors="replace")
     default = UnavailableError if code >= SERVER_ERROR else ApiError

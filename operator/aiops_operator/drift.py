@@ -6,7 +6,6 @@ key of a service is enqueued only when something that its status shows has chang
 
 import asyncio
 import datetime as dt
-import json
 import logging
 import math
 import random
@@ -16,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import aiohttp
+import orjson
 
 from aiops_drift import (
     RATE_SECONDS,
@@ -369,7 +369,7 @@ class PodClient:
             # One at a time, with a turn for all other work before each: a hostile answer takes a third of a second.
             async with self._reading:
                 await asyncio.sleep(0)
-                return reports_from(json.loads(body))
+                return reports_from(orjson.loads(body))
         except (ValueError, RecursionError) as error:  # DriftError is a ValueError
             message = f"/drift is not understood: {error}"
         # Outside the except block: an error that is kept must not keep what a pod has sent.
@@ -379,7 +379,7 @@ class PodClient:
         """What a pod that is not ready says of itself on /health; None where it says nothing of use."""
         try:
             code, body = await self._get(address, "/health", MAX_HEALTH)
-            document = json.loads(body)
+            document = orjson.loads(body)
         except (PodError, ValueError, RecursionError):
             return None
         if code == HTTP_OK or not isinstance(document, dict) or not document.get("reason"):
@@ -471,7 +471,8 @@ class Poller:
                 logger.exception("polling %s failed", tracked.service.key)
             pause = self._timing.interval * self._timing.rng.uniform(1 - JITTER, 1 + JITTER)
             try:
-                await asyncio.wait_for(tracked.wake.wait(), pause)
+                # With no pods there is nothing to ask until there is one.
+                await asyncio.wait_for(tracked.wake.wait(), pause if tracked.pods else None)
             except TimeoutError:
                 continue
 

@@ -7,6 +7,7 @@ OperatorError
 ├── ApiError                an answer of the API server other than 2xx, or none
 │   ├── NotFoundError           404
 │   ├── ConflictError           409: somebody else wrote first, or owns the field
+│   ├── ExpiredError            410: what is asked for has happened too long ago
 │   ├── ForbiddenError          401 and 403
 │   ├── InvalidError            400, 413 and 422: the same request will never succeed
 │   └── UnavailableError        429, 5xx, refused or timed out: the same request may succeed later
@@ -47,6 +48,10 @@ class NotFoundError(ApiError):
 
 class ConflictError(ApiError):
     """409: somebody else wrote first, or owns the field."""
+
+
+class ExpiredError(ApiError):
+    """410: what is asked for has happened too long ago; a listing tells what is."""
 
 
 class ForbiddenError(ApiError):

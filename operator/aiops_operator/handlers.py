@@ -1,4 +1,4 @@
-"""The Kopf decorators, and nothing else: whatever happens, a key is enqueued.
+"""The Kopf decorators, and nothing else: whatever happens to an InferenceService, who is told decides what to do.
 
 Only `on.event` is used: Kopf then writes nothing to any object, neither a finalizer nor an annotation, and needs no right to.
 """
@@ -6,15 +6,13 @@ Only `on.event` is used: Kopf then writes nothing to any object, neither a final
 import itertools
 import logging
 from collections.abc import Iterator, Mapping
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, cast
 
 import kopf
 from kubernetes.aio import client
 
 from aiops_operator import names
-from aiops_operator.names import Key, Kind
 
-WATCHED_CHILDREN: Final = (*names.CHILD_KINDS, names.POD)
 SERVER_TIMEOUT: Final = 290  # whole seconds until the API server ends a watch, which Kopf then takes up again
 CLIENT_TIMEOUT: Final = 320.0
 CONNECT_TIMEOUT: Final = 10.0
@@ -26,11 +24,8 @@ logger = logging.getLogger(__name__)
 class Causes(Protocol):
     """Who is told of what the watches deliver."""
 
-    def resource(self, key: Key, version: str | None) -> None:
-        """An InferenceService has this version now; None: it is gone."""
-
-    def child(self, kind: Kind, key: Key) -> None:
-        """An object that was made for a service has changed, or is gone."""
+    def resource(self, body: Mapping[str, Any], *, ended: bool) -> None:
+        """An InferenceService looks like this now, or did when it ended."""
 
 
 class EndlessBackoff:
@@ -38,6 +33,20 @@ class EndlessBackoff:
 
     def __iter__(self) -> Iterator[float]:
         return itertools.chain((1, 1, 2, 3, 5, 8), itertools.repeat(10))
+
+
+class NoDiff(kopf.DiffBaseStorage):
+    """Nothing is compared with what was handled before: Kopf need not copy each object to be able to."""
+
+    def build(self, **_: object) -> kopf.BodyEssence:
+        """Nothing matters."""
+        return cast("kopf.BodyEssence", {})
+
+    def fetch(self, **_: object) -> None:
+        """Nothing is known."""
+
+    def store(self, **_: object) -> None:
+        """Nothing is kept."""
 
 
 def registry(causes: Causes, configuration: client.Configuration, *, scanning: bool) -> kopf.OperatorRegistry:
@@ -52,26 +61,17 @@ def registry(causes: Causes, configuration: client.Configuration, *, scanning: b
     async def login(**_: object) -> kopf.ConnectionInfo:
         return await connection(configuration)
 
-    @kopf.on.event(*_selector(names.INFERENCE_SERVICE), registry=handlers)
-    async def on_resource(type: str | None, meta: Mapping[str, Any], **_: object) -> None:  # noqa: A002  Kopf's name
-        version = None if type == "DELETED" else meta["resourceVersion"]
-        causes.resource(Key(meta["namespace"], meta["name"]), version)
+    kind = names.INFERENCE_SERVICE
 
-    for kind in WATCHED_CHILDREN:
-
-        @kopf.on.event(*_selector(kind), registry=handlers, id=f"on_{kind.plural}", param=kind)
-        async def on_child(meta: Mapping[str, Any], param: Any = None, **_: object) -> None:  # noqa: ANN401  Kopf's type
-            service = meta.get("labels", {}).get(names.LABEL_SERVICE)
-            if service:
-                causes.child(param, Key(meta["namespace"], service))
+    @kopf.on.event(kind.group, kind.version, kind.plural, registry=handlers)
+    async def on_resource(event: Mapping[str, Any], **_: object) -> None:
+        causes.resource(event["object"], ended=event["type"] == "DELETED")
 
     return handlers
 
 
 def apply_settings(settings: kopf.OperatorSettings, *, scanning: bool) -> None:
-    """Kopf's settings: narrow watches that never give up, and no Events of Kopf's own."""
-    for kind in WATCHED_CHILDREN:
-        settings.watching.label_selectors[kind.group, kind.version, kind.plural] = names.CHILD_SELECTOR
+    """Kopf's settings: watches that never give up, and no Events of Kopf's own."""
     settings.watching.server_timeout = SERVER_TIMEOUT
     settings.watching.client_timeout = CLIENT_TIMEOUT
     settings.watching.connect_timeout = CONNECT_TIMEOUT
@@ -79,6 +79,7 @@ def apply_settings(settings: kopf.OperatorSettings, *, scanning: bool) -> None:
     settings.networking.connect_timeout = CONNECT_TIMEOUT
     settings.networking.error_backoffs = EndlessBackoff()
     settings.posting.enabled = False
+    settings.persistence.diffbase_storage = NoDiff()
     settings.scanning.disabled = not scanning
 
 
@@ -94,7 +95,3 @@ async def connection(configuration: client.Configuration) -> kopf.ConnectionInfo
         private_key_path=configuration.key_file,
         proxy_url=configuration.proxy,
     )
-
-
-def _selector(kind: Kind) -> tuple[str, str, str]:
-    return kind.group, kind.version, kind.plural

@@ -19,10 +19,10 @@ from aiops_operator.cluster import Cluster
 from aiops_operator.errors import ApiError
 from aiops_operator.metrics import Metrics
 from aiops_operator.names import INFERENCE_SERVICE, Key
+from aiops_operator.reflector import WATCHER_PREFIX, Reflectors
 
 PROBE_INTERVAL: Final = 20.0  # seconds
 DEAD_AFTER: Final = 150.0
-WATCHER_PREFIX: Final = "watcher for "  # how Kopf names its tasks
 
 logger = logging.getLogger(__name__)
 
@@ -97,8 +97,9 @@ class Freshness:
 class Health:
     """Serves the state of the process, and finds out about it."""
 
-    def __init__(self, cluster: Cluster, metrics: Metrics, namespaces: tuple[str, ...]) -> None:
+    def __init__(self, cluster: Cluster, metrics: Metrics, namespaces: tuple[str, ...], reflectors: Reflectors) -> None:
         self._cluster = cluster
+        self._reflectors = reflectors
         self._metrics = metrics
         self._namespaces = namespaces
         self._runner: web.AppRunner | None = None
@@ -159,12 +160,13 @@ class Health:
 
     async def _serve_readyz(self, _: web.Request) -> web.Response:
         # A watcher is there as soon as the API server has answered and knows the kind.
-        ready = self.ready and any(INFERENCE_SERVICE.plural in name for name in kopf_watchers())
+        services = any(INFERENCE_SERVICE.plural in name for name in running_watchers())
+        ready = self.ready and services and self._reflectors.all_synced
         return web.json_response({"status": "ok" if ready else "starting"}, status=200 if ready else 503)
 
 
-def kopf_watchers() -> set[str]:
-    """Names of the watchers of Kopf that run; those of ServiceMonitors come and go with their CRD and do not count."""
+def running_watchers() -> set[str]:
+    """Names of the watchers that run, Kopf's and ours; those of ServiceMonitors come and go with their CRD and do not count."""
     tasks = (task for task in asyncio.all_tasks() if not task.done())
     watchers = {task.get_name() for task in tasks if task.get_name().startswith(WATCHER_PREFIX)}
     return {name for name in watchers if "servicemonitors" not in name}

@@ -7,7 +7,7 @@ from typing import Any
 from aiops_operator import names, status
 from aiops_operator.api import ImageSource, InferenceService
 from aiops_operator.errors import ApiError, ForbiddenError
-from aiops_operator.names import Kind
+from aiops_operator.names import Key, Kind
 from aiops_operator.status import Problem
 
 
@@ -133,6 +133,17 @@ def age_of(copy: Mapping[str, Any]) -> tuple[str, int]:
     """Orders copies by their making; those of one second by their version, which is their first for good."""
     version = str(copy["metadata"]["resourceVersion"])
     return copy["metadata"]["creationTimestamp"], int(version) if version.isdecimal() else 0
+
+
+def references_of(body: Mapping[str, Any]) -> frozenset[tuple[Kind, Key]]:
+    """What an InferenceService refers to in its namespace, whatever else is wrong with it: none of it is made by the operator."""
+    artifacts = ((body.get("spec") or {}).get("model") or {}).get("artifacts") or {}
+    namespace = body["metadata"].get("namespace", "")
+    named = (
+        (names.CONFIG_MAP, (artifacts.get("configMap") or {}).get("name")),
+        (names.CLAIM, (artifacts.get("persistentVolumeClaim") or {}).get("claimName")),
+    )
+    return frozenset((kind, Key(namespace, name)) for kind, name in named if name)
 
 
 def version_of(config_map: Mapping[str, Any]) -> tuple[str, str]:

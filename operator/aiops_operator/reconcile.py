@@ -43,6 +43,7 @@ from aiops_operator.live import (
 )
 from aiops_operator.names import Key, Kind
 from aiops_operator.status import Observation, Problem
+from aiops_operator.store import Store, is_partial, partial
 from aiops_operator.workqueue import Done
 
 WAITING: Final = 5.0  # seconds between looks at what is waited for: references that are not watched, pods that start
@@ -55,10 +56,17 @@ logger = logging.getLogger(__name__)
 class Reconciler:
     """Brings the cluster to what an InferenceService says, and the InferenceService's status to what the cluster is."""
 
-    def __init__(
-        self, cluster: Cluster, pods: PodClient, poller: Poller, image: str, clock: Callable[[], dt.datetime]
+    def __init__(  # noqa: PLR0913, PLR0917  the parts of the process, put together in one place
+        self,
+        cluster: Cluster,
+        store: Store,
+        pods: PodClient,
+        poller: Poller,
+        image: str,
+        clock: Callable[[], dt.datetime],
     ) -> None:
         self._cluster = cluster
+        self._store = store
         self._pods = pods
         self._poller = poller
         self._image = image
@@ -72,7 +80,7 @@ class Reconciler:
         Raises:
             ApiError: the API server did not do as asked; the same may succeed later.
         """
-        body = await self._cluster.get(names.INFERENCE_SERVICE, *key)
+        body = self._store.get(names.INFERENCE_SERVICE, *key)
         if body is None or "deletionTimestamp" in body["metadata"]:
             # Garbage collection takes the children along; there is nothing to write to what is going.
             self._poller.forget(key)
@@ -96,27 +104,24 @@ class Reconciler:
     # --- observe -------------------------------------------------------------------------------------------------
 
     async def _observe(self, service: InferenceService) -> World:
-        namespace, name = service.key
-        wanted = [
-            (names.CONFIG_MAP, names.runtime_config_map(name)),
-            (names.SERVICE, name),
-            (names.DEPLOYMENT, name),
-            (names.POD_DISRUPTION_BUDGET, name),
-            *([(names.SERVICE_MONITOR, name)] if self.capabilities.service_monitors else []),
+        name = service.key.name
+        children = [
+            (kind, child)
+            for kind in names.CHILD_KINDS
+            for child in self._store.of_service(kind, service.key)
+            if child["metadata"]["name"] in (name, names.runtime_config_map(name))
         ]
-        children, copies, pods, artifacts = await asyncio.gather(
-            asyncio.gather(*(self._cluster.get(kind, namespace, child) for kind, child in wanted)),
-            self._cluster.find_metadata(names.CONFIG_MAP, namespace, names.service_selector(name)),
-            self._cluster.find(names.POD, namespace, names.pod_selector(name)),
-            self._artifacts(service),
-        )
-        copies = [entry for entry in copies if names.is_model_config_map(name, entry["metadata"]["name"])]
+        copies = [
+            entry
+            for entry in self._store.of_service(names.CONFIG_MAP, service.key)
+            if names.is_model_config_map(name, entry["metadata"]["name"])
+        ]
         return World(
             service=service,
-            children={key: child for key, child in zip(wanted, children, strict=True) if child is not None},
+            children={(kind, child["metadata"]["name"]): child for kind, child in children},
             copies=sorted(copies, key=age_of, reverse=True),
-            pods=pods,
-            artifacts=artifacts,
+            pods=self._store.of_service(names.POD, service.key),
+            artifacts=await self._artifacts(service),
         )
 
     async def _artifacts(self, service: InferenceService) -> Found | Problem:
@@ -125,7 +130,7 @@ class Reconciler:
             case ConfigMapSource(name):
                 return await self._config_map_artifacts(service, name)
             case ClaimSource(name) as source:
-                if await self._cluster.get_metadata(names.CLAIM, namespace, name) is None:
+                if self._store.get(names.CLAIM, namespace, name) is None:
                     return not_found("PersistentVolumeClaim", namespace, name)
                 return Found(resources.claim_mount(source))
             case ImageSource() as source:
@@ -144,7 +149,7 @@ class Reconciler:
             text = f"ConfigMap {namespace}/{name} has no key {' and no key '.join(missing)} (it has: {keys}): add it"
             return Problem("ArtifactsIncomplete", f"{text}, or set spec.model.modelFile and baselineFile.")
         copy_name = names.model_config_map(service.key.name, artifacts.digest)
-        there = await self._cluster.get_metadata(names.CONFIG_MAP, namespace, copy_name)
+        there = self._store.get(names.CONFIG_MAP, namespace, copy_name)
         copy = None
         if there is None or owner_uid(there) != service.uid:
             source = await self._cluster.get(names.CONFIG_MAP, namespace, name)
@@ -160,7 +165,7 @@ class Reconciler:
     async def _digested(self, service: InferenceService, name: str) -> resources.Artifacts | None:
         """The digests of a ConfigMap's files, read in full only where its version is not the one read last."""
         namespace = service.key.namespace
-        found = await self._cluster.get_metadata(names.CONFIG_MAP, namespace, name)
+        found = self._store.get(names.CONFIG_MAP, namespace, name)
         if found is None:
             return None
         known = self._digests.get(service.key)
@@ -194,7 +199,7 @@ class Reconciler:
 
     async def _apply_child(self, world: World, kind: Kind, body: dict[str, Any]) -> dict[str, Any] | Problem:
         service, name = world.service, body["metadata"]["name"]
-        live = world.children.get((kind, name))
+        live = await self._live_child(world, kind, name)
         stamped = with_hash(body)
         for _ in range(MAX_CONFLICTS):
             problem = foreign_problem(service, kind, live) if live is not None else None
@@ -205,15 +210,35 @@ class Reconciler:
             try:
                 if live is None:
                     # Without force: what somebody else has created a moment ago is not taken over.
-                    return await self._cluster.apply(kind, stamped, force=False)
+                    return self._remembered(kind, await self._cluster.apply(kind, stamped, force=False))
                 version = {"resourceVersion": live["metadata"]["resourceVersion"]}
                 versioned = {**stamped, "metadata": {**stamped["metadata"], **version}}
-                return await self._cluster.apply(kind, versioned, force=True)
+                return self._remembered(kind, await self._cluster.apply(kind, versioned, force=True))
             except ConflictError:
                 live = await self._cluster.get(kind, service.key.namespace, name)
             except (InvalidError, ForbiddenError) as error:
                 return refusal(service, kind, name, error)
         raise ConflictError(409, f"{kind.kind} {name} is written by others all the time")
+
+    async def _live_child(self, world: World, kind: Kind, name: str) -> dict[str, Any] | None:
+        """A child, or whatever has its name: what was not made for a service must not be written over."""
+        service, live = world.service, world.children.get((kind, name))
+        if live is None and kind == names.CONFIG_MAP:
+            live = self._store.get(kind, service.key.namespace, name)  # of these all are watched
+            if live is None:
+                return None
+        if live is not None and not is_partial(live):
+            return live
+        live = await self._cluster.get(kind, service.key.namespace, name)
+        if live is not None and owner_uid(live) == service.uid:
+            self._store.put(kind, live)
+        return live
+
+    def _remembered(self, kind: Kind, answer: dict[str, Any]) -> dict[str, Any]:
+        """The answer to a write; the watch that tells of it a moment later is then no news."""
+        copy = kind == names.CONFIG_MAP and answer.get("immutable")
+        self._store.put(kind, partial(answer) if copy else answer)
+        return answer
 
     async def _prune(self, world: World, wanted: Desired) -> None:
         namespace = world.service.key.namespace
@@ -256,7 +281,8 @@ class Reconciler:
         )
         document = status.build(service, seen, now)
         if not status.same(document, service.status):
-            await self._cluster.apply_status(service.key, body["metadata"]["resourceVersion"], document)
+            version = body["metadata"]["resourceVersion"]
+            self._remembered(names.INFERENCE_SERVICE, await self._cluster.apply_status(service.key, version, document))
             await self._announce(body, service.status, document, now)
         self._poller.written(service.key, document)
         # Watches tell of everything but of references, of garbage that goes, and of what a running pod says of itself.

@@ -28,7 +28,7 @@ class Settings:
     poll_interval: float = 5.0
     """POLL_INTERVAL: seconds between two looks at the `/drift` of a service's pods."""
 
-    resync_interval: float = 60.0
+    resync_interval: float = 600.0
     """RESYNC_INTERVAL: seconds after which a service is looked at again although nothing happened, ±10%."""
 
     log_format: str = "json"

@@ -1,6 +1,6 @@
 """ConfigMap `<name>-runtime`: what the pods read again without a restart."""
 
-from typing import Any
+from typing import Any, Final
 
 import yaml
 
@@ -9,6 +9,9 @@ from aiops_operator.api import Drift, InferenceService, Webhook
 from aiops_operator.names import CONFIG_MAP, RUNTIME_KEY
 from aiops_operator.names import runtime_config_map as runtime_name
 from aiops_operator.resources.metadata import object_metadata
+
+# Ten times as fast where PyYAML was built with libyaml, as its wheels are.
+_DUMPER: Final = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 
 def runtime_config_map(service: InferenceService) -> dict[str, Any]:
@@ -39,4 +42,4 @@ def _runtime_yaml(drift: Drift, *, muted: bool) -> str:
     }
     if drift.average_run_length is not None:
         settings["drift"]["averageRunLength"] = drift.average_run_length
-    return yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
+    return yaml.dump(settings, Dumper=_DUMPER, sort_keys=False, allow_unicode=True)

@@ -81,7 +81,7 @@ def test_the_image_goes_to_the_operator(default) -> None:
         "WATCH_NAMESPACES": "",
         "OPERATOR_PORT": "8080",
         "POLL_INTERVAL": "5",
-        "RESYNC_INTERVAL": "60",
+        "RESYNC_INTERVAL": "600",
         "LOG_LEVEL": "INFO",
         "LOG_FORMAT": "json",
     }

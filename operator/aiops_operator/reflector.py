@@ -1,0 +1,193 @@
+"""One list and watch of one kind, for ever: what the API server has is what the store holds, a moment later.
+
+Kopf's watchers tell of events and not of what a new listing lacks, and they parse every object in full; for the children, which
+are many, and for ConfigMaps of others, of which only the version matters, this is both exact and light.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from aiops_operator.cluster import Cluster
+from aiops_operator.errors import ApiError, ExpiredError, NotFoundError
+from aiops_operator.names import Kind
+from aiops_operator.store import Store
+
+FIRST_PAUSE: Final = 0.5  # seconds after a failure
+LONGEST_PAUSE: Final = 10.0
+WATCHER_PREFIX: Final = "watcher for "  # Kopf calls its own so too: liveness looks at both
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Watched:
+    """What is watched of a kind.
+
+    Attributes:
+        kind: of objects.
+        selector: of their labels; empty for all.
+        metadata_only: whether their content is left out.
+    """
+
+    kind: Kind
+    selector: str = ""
+    metadata_only: bool = False
+
+
+class Reflector:
+    """Keeps the store up to date with one kind in one namespace, or in all (None)."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        store: Store,
+        watched: Watched,
+        namespace: str | None,
+        changed: Callable[[Kind, Mapping[str, Any]], None],
+    ) -> None:
+        """Begin; `changed` is told of every object that has become, is another, or has ended."""
+        self._cluster = cluster
+        self._store = store
+        self._watched = watched
+        self._namespace = namespace
+        self._changed = changed
+        self._version = ""
+        self._heard = time.monotonic()
+        self._task: asyncio.Task[None] | None = None
+        self.synced = asyncio.Event()
+
+    @property
+    def kind(self) -> Kind:
+        """What it watches."""
+        return self._watched.kind
+
+    @property
+    def silence(self) -> float:
+        """Seconds since the API server has said anything about this kind, a bookmark included."""
+        return time.monotonic() - self._heard
+
+    def start(self) -> None:
+        """Begin, in the running loop."""
+        where = f" in {self._namespace}" if self._namespace else ""
+        self._task = asyncio.create_task(self._run(), name=f"{WATCHER_PREFIX}{self.kind.plural}{where}")
+
+    async def stop(self) -> None:
+        """End; what is known stays known."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _run(self) -> None:
+        pause = FIRST_PAUSE
+        while True:
+            try:
+                if not self._version:
+                    await self._list()
+                heard = self._heard
+                await self._watch()
+                pause = FIRST_PAUSE
+                if self._heard > heard:
+                    continue  # it has ended as watches do, and goes on where it was
+            except ExpiredError:
+                self._version = ""  # what has changed since is not known any more: a listing tells
+                continue
+            except NotFoundError:
+                self._version = ""
+                self._take_listing([], "")  # the kind is not served: there are none
+            except ApiError as error:
+                (logger.info if pause == FIRST_PAUSE else logger.warning)(
+                    "%s, again in %.1f s: %s", self._name, pause, error
+                )
+            except Exception:  # a watch that has ended is never missed by those who wait for it
+                logger.exception("%s, again in %.1f s", self._name, pause)
+                self._version = ""
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
+
+    @property
+    def _name(self) -> str:
+        return f"watch of {self.kind.plural} in {self._namespace or 'all namespaces'}"
+
+    async def _list(self) -> None:
+        watched = self._watched
+        bodies, version = await self._cluster.listing(
+            watched.kind, self._namespace, watched.selector, metadata_only=watched.metadata_only
+        )
+        self._take_listing(bodies, version)
+        self._version = version
+
+    def _take_listing(self, bodies: list[dict[str, Any]], version: str) -> None:
+        self._heard = time.monotonic()
+        for body in self._store.replace(self.kind, self._namespace, bodies, version):
+            self._changed(self.kind, body)
+        self.synced.set()
+
+    async def _watch(self) -> None:
+        watched = self._watched
+        events = self._cluster.watch(
+            watched.kind, self._namespace, watched.selector, self._version, metadata_only=watched.metadata_only
+        )
+        async for type_, body in events:
+            self._heard = time.monotonic()
+            self._version = str(body["metadata"]["resourceVersion"])
+            if type_ == "BOOKMARK":
+                continue
+            if (self._store.drop if type_ == "DELETED" else self._store.put)(self.kind, body):
+                self._changed(self.kind, body)
+
+
+class Reflectors:
+    """All of them, in the namespaces that are watched; kinds of other projects come and go with their CRDs."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        store: Store,
+        namespaces: tuple[str, ...],
+        changed: Callable[[Kind, Mapping[str, Any]], None],
+    ) -> None:
+        self._cluster = cluster
+        self._store = store
+        self._namespaces: tuple[str | None, ...] = namespaces or (None,)
+        self._changed = changed
+        self._running: dict[Watched, list[Reflector]] = {}
+
+    async def watch(self, wanted: frozenset[Watched]) -> None:
+        """Watch these from now on, and no others."""
+        for watched in self._running.keys() - wanted:
+            for reflector in self._running.pop(watched):
+                await reflector.stop()
+            for body in self._store.replace(watched.kind, None, [], ""):
+                self._changed(watched.kind, body)
+        for watched in wanted - self._running.keys():
+            self._running[watched] = [
+                Reflector(self._cluster, self._store, watched, namespace, self._changed)
+                for namespace in self._namespaces
+            ]
+            for reflector in self._running[watched]:
+                reflector.start()
+
+    async def synced(self) -> None:
+        """Wait until every listing has been had once."""
+        while pending := [one for each in self._running.values() for one in each if not one.synced.is_set()]:
+            await pending[0].synced.wait()
+
+    @property
+    def all_synced(self) -> bool:
+        """Whether every listing has been had once."""
+        return all(reflector.synced.is_set() for each in self._running.values() for reflector in each)
+
+    def silences(self) -> dict[str, float]:
+        """By kind, the seconds for which the API server has said nothing of it."""
+        return {watched.kind.plural: max(one.silence for one in each) for watched, each in self._running.items()}
+
+    async def stop(self) -> None:
+        """Watch nothing any more."""
+        for reflectors in self._running.values():
+            for reflector in reflectors:
+                await reflector.stop()
+        self._running.clear()
