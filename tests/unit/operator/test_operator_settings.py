@@ -9,7 +9,7 @@ from aiops_operator.settings import Settings
 def test_an_empty_environment_gives_the_documented_defaults():
     """A variable that is empty counts as unset."""
     environ = dict.fromkeys(("INFERENCE_IMAGE", "WATCH_NAMESPACES", "OPERATOR_PORT", "POLL_INTERVAL", "LOG_FORMAT"), "")
-    assert Settings.from_env(environ) == Settings("aiops-quality:latest", (), 8080, 5.0, 60.0, "json", "INFO")
+    assert Settings.from_env(environ) == Settings("aiops-quality:latest", (), 8080, 5.0, 600.0, "json", "INFO")
 
 
 def test_every_variable_is_read():
