@@ -122,6 +122,7 @@ class InferenceService:
         replicas: wanted pods.
         resources: of the container, as a pod writes them; None for the operator's default.
         pod_template: `spec.podTemplate` as written: its parts are those of a pod.
+        progress_deadline: seconds that a rollout may stand still; None for the operator's default.
         status: as last written.
     """
 
@@ -138,6 +139,7 @@ class InferenceService:
     drift: Drift
     monitoring: Monitoring
     paused: bool
+    progress_deadline: int | None
     status: Mapping[str, Any]
 
     @classmethod
@@ -162,6 +164,7 @@ class InferenceService:
             drift=_drift(spec.get("drift") or {}),
             monitoring=_monitoring(spec.get("monitoring") or {}),
             paused=bool(spec.get("paused", False)),
+            progress_deadline=(spec.get("rollout") or {}).get("progressDeadlineSeconds"),
             status=body.get("status") or {},
         )
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from aiops_operator import names, resources, status
+from aiops_operator import names, resources, rollback, status
 from aiops_operator.api import InferenceService
 from aiops_operator.names import Kind
 from aiops_operator.resources import Mount, Scrape
@@ -86,11 +86,19 @@ def desired(world: World, default_image: str, capabilities: Capabilities) -> Des
             children.append((names.CONFIG_MAP, world.artifacts.copy))
         scrape = scraping(service, capabilities)
         image = service.image or default_image
-        body = resources.deployment(service, world.artifacts.mount, image, scrape, stored)
+        asked = resources.revision(service, world.artifacts.mount, image, scrape, stored)
+        decision = rollback.decide(service, asked, world.deployment)
+        body = resources.with_template(service, decision.revision.template, decision.history)
         children.append((names.DEPLOYMENT, body))
-    elif stored is not None:
+        problem = decision.problem
+    elif world.deployment is not None and stored is not None:
         # The reference has gone bad: what was last rolled out stays as it is, and stays healed and scaled.
-        children.append((names.DEPLOYMENT, resources.with_template(service, stored.template)))
+        children.append(
+            (
+                names.DEPLOYMENT,
+                resources.with_template(service, stored.template, resources.history_of(world.deployment)),
+            )
+        )
     children.append((names.SERVICE, resources.service(service)))
     if service.replicas > 1:
         children.append((names.POD_DISRUPTION_BUDGET, resources.pod_disruption_budget(service)))
@@ -148,6 +156,8 @@ def superfluous_copies(world: World) -> list[dict[str, Any]]:
     mounting = [volume for pod in world.pods for volume in pod["spec"].get("volumes", ())]
     if world.deployment is not None:
         mounting += world.deployment["spec"]["template"]["spec"].get("volumes", ())
+        good = resources.history_of(world.deployment).good
+        mounting += good.template["spec"].get("volumes", ()) if good is not None else ()
     mounted = {volume["configMap"].get("name") for volume in mounting if "configMap" in volume}
     wanted = world.artifacts.mount.display
     others = [copy for copy in world.copies if copy["metadata"]["name"] != wanted]  # newest first

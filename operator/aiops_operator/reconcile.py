@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from aiops_operator import names, resources, status
+from aiops_operator import names, resources, rollback, status
 from aiops_operator.api import ClaimSource, ConfigMapSource, ImageSource, InferenceService
 from aiops_operator.cluster import Cluster
 from aiops_operator.desired import (
@@ -48,6 +48,8 @@ from aiops_operator.workqueue import Done
 
 WAITING: Final = 5.0  # seconds between looks at what is waited for: references that are not watched, pods that start
 ASKED_PODS: Final = 4
+# Problems whose end the watches tell of.
+WATCHED_REASONS: Final = frozenset({"ArtifactsIncomplete", "ArtifactsNotFound", rollback.ROLLED_BACK})
 MAX_CONFLICTS: Final = 4  # tries to apply a child that others write meanwhile
 
 logger = logging.getLogger(__name__)
@@ -278,6 +280,7 @@ class Reconciler:
             pod_problem=await self._pod_problem(waiting),
             finding=finding,
             monitoring=monitoring(service, self.capabilities, deployment),
+            revision=newest,
         )
         document = status.build(service, seen, now)
         if not status.same(document, service.status):
@@ -286,7 +289,9 @@ class Reconciler:
             await self._announce(body, service.status, document, now)
         self._poller.written(service.key, document)
         # Watches tell of everything but of references, of garbage that goes, and of what a running pod says of itself.
-        blind = problem is not None or any(is_running(pod) for pod in waiting)
+        blind = (problem is not None and problem.reason not in WATCHED_REASONS) or any(
+            is_running(pod) for pod in waiting
+        )
         # An acknowledged episode that begins or ends mutes or unmutes the pods: their settings follow the status.
         blind |= status.acknowledged(replace(service, status=document)) != status.acknowledged(service)
         return Done(again_after=WAITING) if blind and not service.paused else Done()

@@ -123,6 +123,7 @@ class Observation:
         pod_problem: what keeps a pod of the newest template from being ready.
         finding: what the pods said.
         monitoring: the condition MonitoringReady.
+        revision: the hash of the template that the Deployment has; None where there is none.
     """
 
     deployment: Mapping[str, Any] | None
@@ -132,6 +133,7 @@ class Observation:
     pod_problem: Problem | None
     finding: Finding
     monitoring: Condition
+    revision: str | None = None
 
 
 @dataclass(frozen=True)
@@ -186,13 +188,15 @@ def detected(finding: Finding, drift: Drift) -> bool | None:
 def build(service: InferenceService, seen: Observation, now: dt.datetime) -> dict[str, Any]:
     """The whole status; equal to the one before where nothing that it shows has changed."""
     pods = pods_view(service, seen.ready_pods, seen.mounted, seen.finding, now)
+    progress = rollout(service, seen.deployment)
     conditions = [
-        *_progress(service, seen, _rollout(service, seen)),
+        *_progress(service, seen, progress),
         pods.drift_detected,
         pods.data_quality,
         seen.monitoring,
     ]
     live = (seen.deployment or {}).get("status") or {}
+    good = seen.revision if progress.complete and seen.revision else service.status.get("goodRevision")
     return {
         "observedGeneration": service.generation,
         "conditions": [_stamped(condition, service, now) for condition in conditions],
@@ -201,6 +205,7 @@ def build(service: InferenceService, seen: Observation, now: dt.datetime) -> dic
         "readyReplicas": live.get("readyReplicas", 0),
         "ready": f"{live.get('readyReplicas', 0)}/{service.replicas}",
         "selector": names.pod_selector(service.key.name),
+        **({"goodRevision": good} if good else {}),
         **({"model": pods.model} if pods.model else {}),
         **({"drift": pods.drift} if pods.drift else {}),
     }
@@ -224,33 +229,36 @@ def condition_of(status: Mapping[str, Any], type_: str) -> Mapping[str, Any]:
 
 
 @dataclass(frozen=True)
-class _Rollout:
+class Rollout:
+    """How far a Deployment is: all pods of its template serve, or the deadline has passed, and in a sentence."""
+
     complete: bool
     exceeded: bool
     message: str
 
 
-def _rollout(service: InferenceService, seen: Observation) -> _Rollout:
-    if seen.deployment is None:
-        return _Rollout(complete=False, exceeded=False, message="There is no Deployment yet.")
-    live, wanted = seen.deployment.get("status") or {}, service.replicas
-    current = live.get("observedGeneration", 0) >= seen.deployment["metadata"].get("generation", 0)
+def rollout(service: InferenceService, deployment: Mapping[str, Any] | None) -> Rollout:
+    """How far a service's Deployment is."""
+    if deployment is None:
+        return Rollout(complete=False, exceeded=False, message="There is no Deployment yet.")
+    live, wanted = deployment.get("status") or {}, service.replicas
+    current = live.get("observedGeneration", 0) >= deployment["metadata"].get("generation", 0)
     updated, total = live.get("updatedReplicas", 0), live.get("replicas", 0)
     available = live.get("availableReplicas", 0)
     complete = current and updated == wanted and total == wanted and available == wanted
     if complete:
-        return _Rollout(complete=True, exceeded=False, message=f"{_pods(wanted)} the latest spec.")
+        return Rollout(complete=True, exceeded=False, message=f"{_pods(wanted)} the latest spec.")
     progressing = condition_of(live, "Progressing")
     exceeded = current and progressing.get("reason") == "ProgressDeadlineExceeded"
     message = f"{updated} of {wanted} pods have the latest spec, {available} of {total} serve."
-    return _Rollout(complete=False, exceeded=exceeded, message=message)
+    return Rollout(complete=False, exceeded=exceeded, message=message)
 
 
 def _pods(count: int) -> str:
     return "The only pod serves" if count == 1 else f"All {count} pods serve"
 
 
-def _progress(service: InferenceService, seen: Observation, rollout: _Rollout) -> list[Condition]:
+def _progress(service: InferenceService, seen: Observation, rollout: Rollout) -> list[Condition]:
     available = _available(service, seen)
     if service.paused:
         message = "spec.paused is true: Deployment, Service and ConfigMaps are left as they are."
@@ -288,7 +296,7 @@ def _ready_when_paused(service: InferenceService, message: str) -> Condition:
     return Condition("Ready", past["status"], past["reason"], past.get("message", ""))
 
 
-def _stalled_by(service: InferenceService, seen: Observation, rollout: _Rollout) -> Problem | None:
+def _stalled_by(service: InferenceService, seen: Observation, rollout: Rollout) -> Problem | None:
     if seen.problem is not None:
         return seen.problem if seen.problem.stalled else None
     if rollout.complete:

@@ -1,9 +1,12 @@
 """What a service becomes in the cluster: one pure builder a kind, spec in, dict out."""
 
 from aiops_operator.resources.deployment import (
+    Failed,
+    History,
     Scrape,
     Stored,
-    deployment,
+    history_of,
+    revision,
     stored_template,
     template_hash,
     with_template,
@@ -18,19 +21,22 @@ from aiops_operator.resources.volume import Mount, claim_mount, config_map_mount
 
 __all__ = [
     "Artifacts",
+    "Failed",
+    "History",
     "Mount",
     "Scrape",
     "Stored",
     "artifacts_of",
     "claim_mount",
     "config_map_mount",
-    "deployment",
+    "history_of",
     "image_mount",
     "labels",
     "model_config_map",
     "model_key",
     "object_metadata",
     "pod_disruption_budget",
+    "revision",
     "runtime_config_map",
     "service",
     "service_monitor",

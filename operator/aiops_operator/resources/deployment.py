@@ -2,11 +2,13 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from aiops_operator.api import InferenceService
 from aiops_operator.names import (
+    ANNOTATION_HISTORY,
+    ANNOTATION_HISTORY_DIGEST,
     ANNOTATION_SCRAPE,
     ANNOTATION_SCRAPE_PATH,
     ANNOTATION_SCRAPE_PORT,
@@ -75,6 +77,28 @@ class Stored:
         return annotations.get(ANNOTATION_SCRAPE) == "true"
 
 
+@dataclass(frozen=True)
+class Failed:
+    """A revision that was not rolled out in time: its hash, and why."""
+
+    hash: str
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True)
+class History:
+    """What a Deployment remembers beside its present template.
+
+    Attributes:
+        good: the last revision that was rolled out in full, where it is another than the present one.
+        failed: the revision that was asked for in vain.
+    """
+
+    good: Stored | None = None
+    failed: Failed | None = None
+
+
 def stored_template(live: Mapping[str, Any]) -> Stored | None:
     """What a live Deployment says it was given; None where it says nothing that can be used.
 
@@ -85,10 +109,27 @@ def stored_template(live: Mapping[str, Any]) -> Stored | None:
         remembered = annotations[ANNOTATION_TEMPLATE]
         if annotations[ANNOTATION_TEMPLATE_DIGEST] != fingerprint(remembered):
             return None
-        template = json.loads(remembered)
-        return Stored(template["metadata"]["annotations"][ANNOTATION_TEMPLATE_HASH], template)
+        return _stored(json.loads(remembered))
     except (AttributeError, KeyError, TypeError, ValueError):
         return None
+
+
+def history_of(live: Mapping[str, Any]) -> History:
+    """What a live Deployment remembers; nothing where it was edited by hand, as for `stored_template`."""
+    try:
+        annotations = live["metadata"]["annotations"]
+        remembered = annotations[ANNOTATION_HISTORY]
+        if annotations[ANNOTATION_HISTORY_DIGEST] != fingerprint(remembered):
+            return History()
+        document = json.loads(remembered)
+        good, failed = document.get("good"), document.get("failed")
+        return History(_stored(good) if good else None, Failed(**failed) if failed else None)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return History()
+
+
+def _stored(template: Mapping[str, Any]) -> Stored:
+    return Stored(template["metadata"]["annotations"][ANNOTATION_TEMPLATE_HASH], template)
 
 
 def template_hash(service: InferenceService, mount: Mount, image: str) -> str:
@@ -111,14 +152,13 @@ def template_hash(service: InferenceService, mount: Mount, image: str) -> str:
         "webhook": [webhook.url, [secret.name, secret.key] if secret else None, webhook.required] if webhook else None,
         # Only where there is one: pods of a service without it must not roll because operators have learnt of it.
         **({"signing": [signing.name, signing.key]} if signing else {}),
+        **({"progressDeadline": service.progress_deadline} if service.progress_deadline else {}),
     }
     return fingerprint(json.dumps(asked, sort_keys=True))
 
 
-def deployment(
-    service: InferenceService, mount: Mount, image: str, scrape: Scrape, stored: Stored | None
-) -> dict[str, Any]:
-    """The Deployment as it is wanted.
+def revision(service: InferenceService, mount: Mount, image: str, scrape: Scrape, stored: Stored | None) -> Stored:
+    """The pod template that the spec asks for.
 
     Args:
         service: what is asked for.
@@ -129,15 +169,22 @@ def deployment(
     """
     digest = template_hash(service, mount, image)
     if stored is not None and stored.hash == digest and (stored.scraped == scrape.annotated or not scrape.forced):
-        return with_template(service, stored.template)
-    return with_template(service, _template(service, mount, image, digest, scrape=scrape.annotated))
+        return stored
+    return Stored(digest, _template(service, mount, image, digest, scrape=scrape.annotated))
 
 
-def with_template(service: InferenceService, template: Mapping[str, Any]) -> dict[str, Any]:
-    """The Deployment around a pod template, which it remembers in an annotation."""
+def with_template(service: InferenceService, template: Mapping[str, Any], history: History) -> dict[str, Any]:
+    """The Deployment around a pod template, which it remembers in an annotation, as it does others."""
     metadata = object_metadata(service, service.key.name)
     remembered = json.dumps(template, sort_keys=True, separators=(",", ":"))
     metadata["annotations"] = {ANNOTATION_TEMPLATE: remembered, ANNOTATION_TEMPLATE_DIGEST: fingerprint(remembered)}
+    if history != History():
+        document = {
+            "good": history.good.template if history.good else None,
+            "failed": asdict(history.failed) if history.failed else None,
+        }
+        kept = json.dumps(document, sort_keys=True, separators=(",", ":"))
+        metadata["annotations"] |= {ANNOTATION_HISTORY: kept, ANNOTATION_HISTORY_DIGEST: fingerprint(kept)}
     return {
         "apiVersion": DEPLOYMENT.api_version,
         "kind": DEPLOYMENT.kind,
@@ -146,7 +193,7 @@ def with_template(service: InferenceService, template: Mapping[str, Any]) -> dic
             "replicas": service.replicas,
             "selector": {"matchLabels": pod_labels(service.key.name)},
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
-            "progressDeadlineSeconds": PROGRESS_DEADLINE,
+            "progressDeadlineSeconds": service.progress_deadline or PROGRESS_DEADLINE,
             "revisionHistoryLimit": REVISIONS,
             "template": dict(template),
         },
@@ -217,7 +264,7 @@ def _container(service: InferenceService, mount: Mount, image: str) -> dict[str,
             "httpGet": health,
             "periodSeconds": 1,
             "timeoutSeconds": 2,
-            "failureThreshold": PROGRESS_DEADLINE,
+            "failureThreshold": service.progress_deadline or PROGRESS_DEADLINE,
         },
         "readinessProbe": {"httpGet": health, "periodSeconds": 5, "timeoutSeconds": 3, "failureThreshold": 2},
         "livenessProbe": {

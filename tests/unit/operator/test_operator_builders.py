@@ -37,7 +37,8 @@ def metadata(name: str = "iris", **more: object) -> dict[str, object]:
 
 def build(service, mount: Mount = MOUNT, image: str = "i:1", scrape: Scrape = AS_NEEDED, stored=None):
     """A Deployment."""
-    return resources.deployment(service, mount, image, scrape, stored)
+    revision = resources.revision(service, mount, image, scrape, stored)
+    return resources.with_template(service, revision.template, resources.History())
 
 
 def test_service(make):

@@ -17,6 +17,13 @@ def world(service, artifacts=FOUND, children=None, copies=(), pods=()):
     return World(service, children or {}, list(copies), list(pods), artifacts)
 
 
+def deployment(service, *, annotated):
+    """A Deployment as it was once applied."""
+    scrape = resources.Scrape(annotated=annotated, forced=False)
+    revision = resources.revision(service, FOUND.mount, "i:1", scrape, None)
+    return resources.with_template(service, revision.template, resources.History())
+
+
 def wanted(service, artifacts=FOUND, *, monitors=False, **more):
     """Kinds that are applied, kinds that are pruned, and the problem."""
     found = desired.desired(world(service, artifacts, **more), "i:1", Capabilities(monitors))
@@ -79,7 +86,7 @@ def test_monitoring_ready(make, mode, monitors, expected):
 def test_pods_without_annotations_say_so_until_they_roll(make):
     """`auto` rolls nothing when a ServiceMonitor kind goes away."""
     service = make()
-    built = resources.deployment(service, FOUND.mount, "i:1", resources.Scrape(annotated=False, forced=False), None)
+    built = deployment(service, annotated=False)
     condition = desired.monitoring(service, Capabilities(), built)
     assert (condition.status, condition.reason) == ("False", "AnnotationsPending")
 
@@ -92,7 +99,7 @@ def test_without_artifacts_no_pods_are_made(make):
 
 def test_when_a_reference_goes_bad_the_pods_stay_as_they_are(make):
     """What was rolled out is kept and scaled; nothing else of a bad spec reaches it."""
-    live = resources.deployment(make(), FOUND.mount, "i:1", resources.Scrape(annotated=True, forced=False), None)
+    live = deployment(make(), annotated=True)
     service = make({"replicas": 3, "image": "other:2"})
     children = {(names.DEPLOYMENT, "iris"): live}
     found = desired.desired(world(service, MISSING, children), "i:1", Capabilities())
