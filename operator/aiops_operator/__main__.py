@@ -13,6 +13,7 @@ import logging
 import os
 import random
 import signal
+import socket
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -28,6 +29,7 @@ from aiops_operator.desired import Capabilities
 from aiops_operator.drift import PodClient, Poller, Timing
 from aiops_operator.errors import ApiError, SettingsError
 from aiops_operator.health import Health, running_watchers
+from aiops_operator.lease import Lease
 from aiops_operator.metrics import Metrics
 from aiops_operator.names import Key, Kind
 from aiops_operator.reconcile import Reconciler
@@ -71,6 +73,7 @@ class Operator:
         self._configuration = configuration
         self._metrics = Metrics()
         self._cluster = Cluster(configuration, self._metrics)
+        self._lease = self._elected(settings)
         self._store = Store()
         self._reflectors = Reflectors(self._cluster, self._store, settings.watch_namespaces, self._changed)
         self._health = Health(self._cluster, self._metrics, settings.watch_namespaces, self._reflectors)
@@ -83,9 +86,19 @@ class Operator:
         self._queue = WorkQueue(self._reconcile, self._metrics, resync=settings.resync_interval, rng=rng)
         self._stopping = asyncio.Event()
         self._kopf_stop = asyncio.Event()
+        self._lost = asyncio.Event()
         self._kopf: asyncio.Task[None] | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._doubted: set[Key] = set()
+
+    def _elected(self, settings: Settings) -> Lease | None:
+        if not settings.lease_name:
+            return None
+        # The host of a pod is called as the pod is; the rest tells one life of it from the next.
+        identity = f"{socket.gethostname()}_{random.SystemRandom().getrandbits(32):08x}"
+        lease = Lease(self._cluster, Key(settings.lease_namespace, settings.lease_name), identity)
+        self._cluster.may_write = lambda: lease.held
+        return lease
 
     async def run(self) -> int:
         """Run until a signal or a failure; the exit code."""
@@ -124,8 +137,10 @@ class Operator:
 
     async def _serve(self) -> int:
         ready, namespaces = asyncio.Event(), self._settings.watch_namespaces
-        self._tasks = [
-            asyncio.create_task(self._discover_forever(), name="discovery"),
+        self._tasks = [asyncio.create_task(self._discover_forever(), name="discovery")]
+        if not await self._lead():
+            return EXIT_OK
+        self._tasks += [
             asyncio.create_task(
                 self._health.watch_the_watches(running_watchers, self._doubt), name="watch of the watches"
             ),
@@ -145,7 +160,10 @@ class Operator:
         self._take_signals()  # again: Kopf has put its own handlers in place of ours
         self._health.ready = True
         logger.info("watching %s", ", ".join(namespaces) or "all namespaces")
-        await _first(self._kopf, self._stopping)
+        await _first(self._kopf, self._stopping, self._lost)
+        if self._lost.is_set():
+            logger.error("the lease is lost: another operator writes, and this one ends")
+            return EXIT_FAILED
         if self._stopping.is_set():
             logger.info("stopping")
             return EXIT_OK
@@ -153,12 +171,34 @@ class Operator:
         logger.error("watching has ended, which it never should: %s", outcome or "no error")
         return EXIT_FAILED
 
+    async def _lead(self) -> bool:
+        """Wait for the right to write, with all that is watched at hand; whether it is ours before the end."""
+        if self._lease is not None:
+            self._health.standby = True
+            waiting = asyncio.create_task(self._lease.acquire(), name="lease")
+            await _first(waiting, self._stopping)
+            if not waiting.done():
+                waiting.cancel()
+                await asyncio.gather(waiting, return_exceptions=True)
+                return False
+            self._health.standby = False
+            self._tasks.append(asyncio.create_task(self._keep(self._lease), name="lease"))
+        self._metrics.leader.set(1)
+        return True
+
+    async def _keep(self, lease: Lease) -> None:
+        await lease.keep()
+        self._metrics.leader.set(0)
+        self._lost.set()
+
     async def _shutdown(self) -> None:
         self._health.ready = False
+        await self._queue.close()  # the last writes, while the lease is kept
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._queue.close()
+        if self._lease is not None:
+            await self._lease.release()
         await self._reflectors.stop()
         await self._poller.close()
         await self._pods.close()
@@ -256,7 +296,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m aiops_operator",
         description="Serves InferenceServices (aiops-quality.io/v1alpha1) and says whether their input has drifted.",
         epilog="Settings are environment variables: INFERENCE_IMAGE, WATCH_NAMESPACES, OPERATOR_PORT, POLL_INTERVAL, "
-        "RESYNC_INTERVAL, LOG_FORMAT, LOG_LEVEL; and KUBECONFIG outside a cluster.",
+        "RESYNC_INTERVAL, LEASE_NAME, LEASE_NAMESPACE, LOG_FORMAT, LOG_LEVEL; and KUBECONFIG outside a cluster.",
     )
     parser.parse_args(arguments)
     try:

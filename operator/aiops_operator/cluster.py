@@ -6,7 +6,7 @@ import os
 import random
 import urllib.parse
 import urllib.request
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, Final, NoReturn
 
 import aiohttp
@@ -23,7 +23,7 @@ from aiops_operator.errors import (
     UnavailableError,
 )
 from aiops_operator.metrics import Metrics
-from aiops_operator.names import COMPONENT, EVENT, FIELD_MANAGER, INFERENCE_SERVICE, Key, Kind
+from aiops_operator.names import COMPONENT, EVENT, FIELD_MANAGER, INFERENCE_SERVICE, LEASE, Key, Kind
 
 REQUEST_TIMEOUT: Final = 15.0  # seconds
 CONNECTIONS: Final = 32
@@ -91,6 +91,8 @@ class Cluster:
         self._watching = client.ApiClient(endless)
         self._watching.user_agent = COMPONENT
         self._metrics = metrics
+        self.may_write: Callable[[], bool] = lambda: True
+        """Asked before every write but one of a Lease: whether this operator is the one that writes."""
 
     async def close(self) -> None:
         """Close the connections."""
@@ -190,6 +192,25 @@ class Cluster:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             self._metrics.api_requests.labels("WATCH", "no answer").inc()
             raise UnavailableError(0, f"WATCH {path}: {error or type(error).__name__}") from error
+
+    async def create(self, kind: Kind, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Create an object.
+
+        Raises:
+            ConflictError: there is one of this name.
+            ApiError: any other answer but 201.
+        """
+        return await self._request("POST", kind.path(body["metadata"]["namespace"]), body=body)
+
+    async def replace(self, kind: Kind, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Replace an object that still has the `metadata.resourceVersion` in the body.
+
+        Raises:
+            ConflictError: it has changed meanwhile.
+            ApiError: any other answer but 200.
+        """
+        metadata = body["metadata"]
+        return await self._request("PUT", kind.path(metadata["namespace"], metadata["name"]), body=body)
 
     async def apply(self, kind: Kind, body: Mapping[str, Any], *, force: bool) -> dict[str, Any]:
         """Server-side apply: only the fields in the body are meant. With `force`, our values win over others' of these.
@@ -308,6 +329,8 @@ class Cluster:
         accept: str = _JSON,
         content_type: str = _JSON,
     ) -> dict[str, Any]:
+        if verb != "GET" and not path.startswith(LEASE.root) and not self.may_write():
+            raise UnavailableError(0, f"{verb} {path}: not sent, for another operator may write now")
         request = await self._client.param_serialize(
             verb,
             path,

@@ -105,6 +105,7 @@ class Health:
         self._runner: web.AppRunner | None = None
         self.freshness = Freshness()
         self.ready = False
+        self.standby = False
 
     async def start(self, port: int) -> int:
         """Listen on all addresses; the port that was taken."""
@@ -161,7 +162,8 @@ class Health:
     async def _serve_readyz(self, _: web.Request) -> web.Response:
         # A watcher is there as soon as the API server has answered and knows the kind.
         services = any(INFERENCE_SERVICE.plural in name for name in running_watchers())
-        ready = self.ready and services and self._reflectors.all_synced
+        # One that waits for its turn is ready to take it, and must not hold up a rolling update.
+        ready = (self.standby or (self.ready and services)) and self._reflectors.all_synced
         return web.json_response({"status": "ok" if ready else "starting"}, status=200 if ready else 503)
 
 

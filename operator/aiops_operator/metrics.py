@@ -55,6 +55,7 @@ class Metrics:
             "How long the oldest change that the API server shows has not been delivered by the watch.",
             registry=registry,
         )
+        self.leader = Gauge("aiops_operator_leader", "1 where this operator is the one that writes.", registry=registry)
         self.drift_score = Gauge(
             "inferenceservice_drift_score",
             "The largest drift statistic of any feature, scaled so that the threshold reads as zScoreThreshold.",

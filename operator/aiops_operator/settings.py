@@ -25,6 +25,12 @@ class Settings:
     port: int = 8080
     """OPERATOR_PORT: serves /metrics, /healthz (liveness) and /readyz. 0 takes any free port, which is logged."""
 
+    lease_name: str = ""
+    """LEASE_NAME: the Lease by which one of several operators is the one that writes; empty: this one is alone."""
+
+    lease_namespace: str = ""
+    """LEASE_NAMESPACE: where that Lease is; needed with LEASE_NAME."""
+
     poll_interval: float = 5.0
     """POLL_INTERVAL: seconds between two looks at the `/drift` of a service's pods."""
 
@@ -49,6 +55,8 @@ class Settings:
             inference_image=environ.get("INFERENCE_IMAGE") or default.inference_image,
             watch_namespaces=_names(environ.get("WATCH_NAMESPACES", "")),
             port=_port(environ, default.port),
+            lease_name=environ.get("LEASE_NAME", ""),
+            lease_namespace=_lease_namespace(environ),
             poll_interval=_seconds(environ, "POLL_INTERVAL", default.poll_interval),
             resync_interval=_seconds(environ, "RESYNC_INTERVAL", default.resync_interval),
             log_format=_choice(environ, "LOG_FORMAT", default.log_format, LOG_FORMATS),
@@ -79,6 +87,14 @@ def _port(environ: Mapping[str, str], default: int) -> int:
         message = f"OPERATOR_PORT must be a port from 0 to {MAX_PORT}, not {value!r}"
         raise SettingsError(message)
     return int(value)
+
+
+def _lease_namespace(environ: Mapping[str, str]) -> str:
+    namespace = environ.get("LEASE_NAMESPACE", "")
+    if environ.get("LEASE_NAME") and not namespace:
+        message = "LEASE_NAMESPACE must name the namespace of the Lease that LEASE_NAME names"
+        raise SettingsError(message)
+    return namespace
 
 
 def _choice(environ: Mapping[str, str], name: str, default: str, choices: tuple[str, ...]) -> str:

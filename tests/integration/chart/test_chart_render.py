@@ -45,6 +45,8 @@ def test_the_default_is_an_operator_and_a_service(default) -> None:
     """The operator's objects are named after it, the service after the release."""
     assert set(default) == {
         ("ServiceAccount", "models", "aiops-quality-operator"),
+        ("Role", "models", "aiops-quality-operator-lease"),
+        ("RoleBinding", "models", "aiops-quality-operator-lease"),
         ("ClusterRole", "", CLUSTER_NAME),
         ("ClusterRoleBinding", "", CLUSTER_NAME),
         ("Service", "models", "aiops-quality-operator"),
@@ -80,6 +82,8 @@ def test_the_image_goes_to_the_operator(default) -> None:
         "INFERENCE_IMAGE": "ghcr.io/your-org/aiops-quality:1.2.3",
         "WATCH_NAMESPACES": "",
         "OPERATOR_PORT": "8080",
+        "LEASE_NAME": "aiops-quality-operator",
+        "LEASE_NAMESPACE": "models",
         "POLL_INTERVAL": "5",
         "RESYNC_INTERVAL": "600",
         "LOG_LEVEL": "INFO",
@@ -120,12 +124,13 @@ def test_a_tag_that_would_lose_its_digits_is_refused(helm, chart) -> None:
 
 
 def test_the_operator_runs_restricted(default) -> None:
-    """One pod, replaced before the next starts, that the restricted Pod Security Standard admits."""
+    """One pod, whose successor waits for the Lease, that the restricted Pod Security Standard admits."""
     spec = default["Deployment", "models", "aiops-quality-operator"]["spec"]
     pod = spec["template"]["spec"]
     container = pod["containers"][0]
 
-    assert (spec["replicas"], spec["strategy"]) == (1, {"type": "Recreate"})
+    rolling = {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}
+    assert (spec["replicas"], spec["strategy"]) == (1, rolling)
     assert pod["securityContext"]["runAsNonRoot"] is True
     assert pod["securityContext"]["runAsUser"] == 65532
     assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
@@ -173,7 +178,8 @@ def test_watched_namespaces_get_roles(helm, chart) -> None:
     kinds = [(kind, namespace) for kind, namespace, _ in sorted(objects) if "Role" in kind]
     container = objects["Deployment", "models", "aiops-quality-operator"]["spec"]["template"]["spec"]["containers"][0]
 
-    assert kinds == [("Role", "fraud"), ("Role", "models"), ("RoleBinding", "fraud"), ("RoleBinding", "models")]
+    places = ["fraud", "models", "models"]  # the release's own namespace has the Lease, too
+    assert kinds == [(kind, place) for kind in ("Role", "RoleBinding") for place in places]
     assert objects["RoleBinding", "fraud", "aiops-quality-operator"]["subjects"] == [
         {"kind": "ServiceAccount", "name": "aiops-quality-operator", "namespace": "models"}
     ]
@@ -299,7 +305,7 @@ def test_the_operator_alone(helm, bare_chart) -> None:
     objects = rendered(helm, bare_chart, "--set-json", "inferenceServices=[]")
 
     assert {kind for kind, _, _ in objects} == {
-        *("ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Service", "Deployment")
+        *("ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding", "Service", "Deployment")
     }
 
 
@@ -451,7 +457,7 @@ def test_a_release_name_that_is_no_service_name_is_refused(helm, chart) -> None:
         ("image.pullPolicy=Sometimes", "at '/image/pullPolicy'"),
         ("operator.logLevel=verbose", "at '/operator/logLevel'"),
         ("operator.pollInterval=0", "at '/operator/pollInterval'"),
-        ("operator.replicas=2", "additional properties 'replicas' not allowed"),
+        ("operator.replicas=0", "at '/operator/replicas': minimum: got 0, want 1"),
         ("operator.podLabels.app=x", "at '/operator/podLabels/app'"),
         ("operator.extraEnv[0].name=INFERENCE_IMAGE", "at '/operator/extraEnv/0/name'"),
         ("watchNamespaces={Models}", "at '/watchNamespaces/0'"),

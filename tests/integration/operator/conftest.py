@@ -210,6 +210,11 @@ class Operator:
             assert self.process.poll() is None, self.log.read_text()
             return False
 
+    def log_line(self, text: str) -> str:
+        """The message of the first log line that has this in it."""
+        lines = map(json.loads, self.log.read_text().splitlines())
+        return next(line["message"] for line in lines if text in line["message"])
+
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Send a signal and wait for the end; the exit code."""
         self.process.send_signal(number)
@@ -295,12 +300,12 @@ def allowed(cluster: ControlPlane, client: httpx.Client, place: Path, namespaces
 
 @pytest.fixture(scope="session")
 def start(cluster: ControlPlane, admin: httpx.Client, tmp_path_factory: pytest.TempPathFactory) -> Start:
-    """Run an operator for the length of a with block: in these namespaces, or in all."""
+    """Run an operator for the length of a with block: in these namespaces, or in all; `elected`: by the chart's Lease."""
     place = tmp_path_factory.mktemp("operator")
     rights: dict[tuple[str, ...], Path] = {}
 
     @contextlib.contextmanager
-    def run(*namespaces: str, **environment: str) -> Iterator[Operator]:
+    def run(*namespaces: str, elected: bool = False, **environment: str) -> Iterator[Operator]:
         if namespaces not in rights:
             rights[namespaces] = allowed(cluster, admin, place, list(namespaces))
         port, log = free_port(), place / f"{uuid.uuid4().hex}.log"
@@ -312,6 +317,9 @@ def start(cluster: ControlPlane, admin: httpx.Client, tmp_path_factory: pytest.T
             "POLL_INTERVAL": "0.2",
             "INFERENCE_IMAGE": "localhost/aiops-quality:test",
         }
+        if elected:
+            home = rights[namespaces].stem
+            settings |= {"LEASE_NAME": f"{home}-operator", "LEASE_NAMESPACE": home}
         clean = {name: value for name, value in os.environ.items() if name != "KUBERNETES_SERVICE_HOST"}
         with log.open("wb") as stderr:
             command = [sys.executable, "-m", "aiops_operator"]

@@ -9,7 +9,7 @@ from aiops_operator.settings import Settings
 def test_an_empty_environment_gives_the_documented_defaults():
     """A variable that is empty counts as unset."""
     environ = dict.fromkeys(("INFERENCE_IMAGE", "WATCH_NAMESPACES", "OPERATOR_PORT", "POLL_INTERVAL", "LOG_FORMAT"), "")
-    assert Settings.from_env(environ) == Settings("aiops-quality:latest", (), 8080, 5.0, 600.0, "json", "INFO")
+    assert Settings.from_env(environ) == Settings("aiops-quality:latest", (), 8080, "", "", 5.0, 600.0, "json", "INFO")
 
 
 def test_every_variable_is_read():
@@ -18,12 +18,22 @@ def test_every_variable_is_read():
         "INFERENCE_IMAGE": "r/i:1",
         "WATCH_NAMESPACES": "a, b,,a",
         "OPERATOR_PORT": "0",
+        "LEASE_NAME": "one-writes",
+        "LEASE_NAMESPACE": "aiops",
         "POLL_INTERVAL": "0.5",
         "RESYNC_INTERVAL": "1",
         "LOG_FORMAT": "plain",
         "LOG_LEVEL": "debug",
     }
-    assert Settings.from_env(environ) == Settings("r/i:1", ("a", "b"), 0, 0.5, 1.0, "plain", "DEBUG")
+    assert Settings.from_env(environ) == Settings(
+        "r/i:1", ("a", "b"), 0, "one-writes", "aiops", 0.5, 1.0, "plain", "DEBUG"
+    )
+
+
+def test_a_lease_needs_a_namespace():
+    """The variable that is missing is named."""
+    with pytest.raises(SettingsError, match=r"^LEASE_NAMESPACE must name the namespace"):
+        Settings.from_env({"LEASE_NAME": "one-writes"})
 
 
 @pytest.mark.parametrize(

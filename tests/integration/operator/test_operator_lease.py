@@ -1,0 +1,75 @@
+"""Several operators, of which one writes."""
+
+import signal
+import time
+
+import pytest
+from waiting import until
+
+LEASES = "/apis/coordination.k8s.io/v1"
+
+
+def leading(operator):
+    """Whether an operator says that it is the one that writes."""
+    return operator.metric("aiops_operator_leader ") == 1
+
+
+def test_one_of_two_writes_and_the_other_takes_over_when_it_is_killed(api, start, pods):
+    """Within 20 s, without a second Event of the episode of drift under way; what came meanwhile is made up for."""
+    with start(api.namespace, elected=True) as first, start(api.namespace, elected=True) as second:
+        until(lambda: leading(first))
+        assert (True, False) == (second.ready(), leading(second))
+        api.serve({"replicas": 2})
+        api.run_pods(list(pods))
+        for pod in pods.values():
+            pod.receive(160, 9.0)
+        api.wait("DriftDetected", "True", "ScoreAboveThreshold")
+        until(api.reasons, lambda seen: "DriftDetected" in seen)
+        killed = time.monotonic()
+        first.stop(signal.SIGKILL)
+        api.serve(name="another")
+        until(lambda: api.get("Deployment", "another"), seconds=20)
+        assert time.monotonic() - killed < 20
+        assert leading(second)
+        until(lambda: second.metric("aiops_operator_drift_poll_seconds_count"), lambda seen: seen >= 3)
+    assert [1] == [event["count"] for event in api.all("Event") if event["reason"] == "DriftDetected"]
+
+
+def test_one_that_ends_in_order_lets_go_at_once(api, start):
+    """The other need not wait for the lease to run out."""
+    with start(api.namespace, elected=True) as first, start(api.namespace, elected=True) as second:
+        until(lambda: leading(first))
+        assert 0 == first.stop()
+        until(lambda: leading(second), seconds=5)
+        api.serve()
+        api.settled()
+
+
+def test_one_that_was_stopped_for_a_while_writes_nothing_more(api, start):
+    """It ends with an error, because another may write by now."""
+    with start(api.namespace, elected=True) as first, start(api.namespace, elected=True) as second:
+        until(lambda: leading(first))
+        first.process.send_signal(signal.SIGSTOP)
+        until(lambda: leading(second), seconds=30)
+        api.serve()
+        api.settled()
+        versions = api.versions("ConfigMap", "Service")
+        assert 1 == first.stop(signal.SIGCONT)
+        assert "the lease is lost" in first.log.read_text()
+    assert versions == api.versions("ConfigMap", "Service")
+
+
+@pytest.mark.parametrize(
+    "spec", [{"holderIdentity": "somebody", "leaseDurationSeconds": 3}, {"holderIdentity": ""}, None]
+)
+def test_a_lease_of_others_is_waited_for(api, admin, start, spec):
+    """As long as it says; one that says nothing is free."""
+    with start(api.namespace, elected=True) as first:
+        until(lambda: leading(first))
+        home = first.log_line("holds the lease").partition("the lease ")[2].split("/")[0]
+    lease = f"{LEASES}/namespaces/{home}/leases/{home}-operator"
+    body = admin.get(lease).json()
+    admin.put(lease, json=body | {"spec": spec}).raise_for_status()
+    with start(api.namespace, elected=True) as second:
+        until(lambda: leading(second), seconds=10)
+        assert (spec or {}).get("holderIdentity", "") in second.log.read_text()
