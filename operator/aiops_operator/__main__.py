@@ -221,16 +221,15 @@ class Operator:
         self._queue.add(key)
 
     async def _look(self, key: Key) -> None:
-        asked = time.monotonic()
-        body = await self._cluster.get(names.INFERENCE_SERVICE, *key)
+        asked, kind = time.monotonic(), names.INFERENCE_SERVICE
+        listed, _ = await self._cluster.listing(kind, key.namespace, "", metadata_only=True)
         self._doubted.discard(key)
-        if body is not None:
-            self._store.put(names.INFERENCE_SERVICE, body)
+        if key in map(key_of, listed):
             return
         self._health.freshness.gone(key, asked)
-        known = self._store.get(names.INFERENCE_SERVICE, *key)
+        known = self._store.get(kind, *key)
         if known is not None:
-            self._store.drop(names.INFERENCE_SERVICE, known)
+            self._store.drop(kind, known)
 
     def _enqueue(self, key: Key) -> None:
         self._queue.add(key)
@@ -248,21 +247,27 @@ class Operator:
     async def _discover(self) -> None:
         before = self._reconciler.capabilities
         try:
-            now = Capabilities(service_monitors=await self._cluster.serves(names.SERVICE_MONITOR))
+            now = Capabilities(
+                service_monitors=await self._cluster.serves(names.SERVICE_MONITOR),
+                prometheus_rules=await self._cluster.serves(names.PROMETHEUS_RULE),
+            )
         except ApiError as error:
             logger.warning("discovery does not answer, what was known is kept: %s", error)
             return
         await self._reflectors.watch(watched(now))
         if now != before:
-            logger.info("ServiceMonitors are %s", "served" if now.service_monitors else "not served any more")
+            logger.info("of the Prometheus Operator's kinds the cluster serves: %s", now)
             self._reconciler.capabilities = now
             self._queue.add_all()
 
 
 def watched(capabilities: Capabilities) -> frozenset[Watched]:
     """What is watched beside the services: their children, and what they refer to, of which only the version matters."""
-    optional = {names.SERVICE_MONITOR: capabilities.service_monitors}
-    children = [kind for kind in (*names.CHILD_KINDS, names.POD) if optional.get(kind, True)]
+    optional = {
+        names.SERVICE_MONITOR: capabilities.service_monitors,
+        names.PROMETHEUS_RULE: capabilities.prometheus_rules,
+    }
+    children = [kind for kind in (*names.CHILD_KINDS, names.POD, names.JOB) if optional.get(kind, True)]
     whole = {Watched(kind, names.CHILD_SELECTOR) for kind in children if kind != names.CONFIG_MAP}
     return frozenset(whole | {Watched(kind, metadata_only=True) for kind in (names.CONFIG_MAP, names.CLAIM)})
 

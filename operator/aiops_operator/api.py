@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
 from aiops_drift import Thresholds
@@ -79,6 +79,24 @@ class Webhook:
 
 
 @dataclass(frozen=True)
+class Autoscaling:
+    """`spec.autoscaling`: the fewest and most pods, and the part of the requested CPU to aim at, in percent."""
+
+    least: int
+    most: int
+    cpu_utilization: int = 80
+
+
+@dataclass(frozen=True)
+class OnDrift:
+    """`spec.drift.onDrift`: the CronJob of whose template a Job is made; `cooldown` in seconds between two episodes' Jobs."""
+
+    cron_job: str
+    cooldown: int = 6 * 3600
+    max_attempts: int = 3
+
+
+@dataclass(frozen=True)
 class Drift:
     """`spec.drift`.
 
@@ -88,6 +106,7 @@ class Drift:
         webhook: whom the pods tell; None for nobody.
         average_run_length: rows between two false alarms; None where `false_alarm_interval` says it in time.
         false_alarm_interval: seconds between two false alarms; 0 where only the mean is watched.
+        on_drift: what an episode leads to; None for nothing.
         acknowledged_episode: the episode of drift that a person has seen and accepts; None for none.
     """
 
@@ -97,15 +116,17 @@ class Drift:
     average_run_length: int | None = None
     false_alarm_interval: int = 30 * 86400
     acknowledged_episode: str | None = None
+    on_drift: OnDrift | None = None
 
 
 @dataclass(frozen=True)
 class Monitoring:
-    """`spec.monitoring`; `interval` as Prometheus writes it."""
+    """`spec.monitoring`; `interval` as Prometheus writes it; `alerts`: whether there is a PrometheusRule."""
 
     mode: MonitoringMode = "auto"
     interval: str = "15s"
     labels: Mapping[str, str] = field(default_factory=dict)
+    alerts: bool = False
 
 
 @dataclass(frozen=True)
@@ -119,9 +140,10 @@ class InferenceService:
         deleting: whether it is on its way out.
         image: the inference image; None for the operator's.
         image_pull_policy: None for Kubernetes' own default.
-        replicas: wanted pods.
+        replicas: wanted pods; where there is `autoscaling`, as many as the autoscaler says (`autoscaled`).
         resources: of the container, as a pod writes them; None for the operator's default.
         pod_template: `spec.podTemplate` as written: its parts are those of a pod.
+        autoscaling: the bounds; None where `replicas` decides.
         progress_deadline: seconds that a rollout may stand still; None for the operator's default.
         status: as last written.
     """
@@ -140,6 +162,7 @@ class InferenceService:
     monitoring: Monitoring
     paused: bool
     progress_deadline: int | None
+    autoscaling: Autoscaling | None
     status: Mapping[str, Any]
 
     @classmethod
@@ -165,8 +188,19 @@ class InferenceService:
             monitoring=_monitoring(spec.get("monitoring") or {}),
             paused=bool(spec.get("paused", False)),
             progress_deadline=(spec.get("rollout") or {}).get("progressDeadlineSeconds"),
+            autoscaling=_autoscaling(spec["autoscaling"]) if spec.get("autoscaling") else None,
             status=body.get("status") or {},
         )
+
+    def autoscaled(self, live: int | None) -> "InferenceService":
+        """With as many replicas as the Deployment has now, within the bounds: they are the autoscaler's to change.
+
+        The number that is there is thereby kept when `spec.autoscaling` comes, until the autoscaler has another.
+        """
+        if self.autoscaling is None:
+            return self
+        wanted = self.autoscaling.least if live is None else live
+        return replace(self, replicas=min(max(wanted, self.autoscaling.least), self.autoscaling.most))
 
 
 def seconds(duration: str) -> int:
@@ -220,6 +254,23 @@ def _drift(spec: Mapping[str, Any]) -> Drift:
         acknowledged_episode=spec.get("acknowledgedEpisode"),
         expectations_mode=(spec.get("expectations") or {}).get("mode", "auto"),
         webhook=_webhook(webhook) if webhook else None,
+        on_drift=_on_drift(spec["onDrift"]) if spec.get("onDrift") else None,
+    )
+
+
+def _autoscaling(spec: Mapping[str, Any]) -> Autoscaling:
+    return Autoscaling(
+        least=int(spec.get("minReplicas", 1)),
+        most=int(spec["maxReplicas"]),
+        cpu_utilization=int(spec.get("targetCPUUtilizationPercentage", Autoscaling.cpu_utilization)),
+    )
+
+
+def _on_drift(spec: Mapping[str, Any]) -> OnDrift:
+    return OnDrift(
+        cron_job=spec["cronJobRef"]["name"],
+        cooldown=seconds(spec.get("cooldown", "6h")),
+        max_attempts=int(spec.get("maxAttempts", 3)),
     )
 
 
@@ -242,4 +293,5 @@ def _monitoring(spec: Mapping[str, Any]) -> Monitoring:
         mode=spec.get("mode", "auto"),
         interval=spec.get("interval", "15s"),
         labels=dict(spec.get("labels") or {}),
+        alerts=bool(spec.get("alerts", False)),
     )

@@ -105,32 +105,25 @@ class Cluster:
         Raises:
             ApiError: any answer but 200 and 404.
         """
-        return await self._get(kind, namespace, name, _JSON)
+        try:
+            return await self._request("GET", kind.path(namespace, name))
+        except NotFoundError:
+            return None
 
-    async def get_metadata(self, kind: Kind, namespace: str, name: str) -> dict[str, Any] | None:
-        """An object's metadata alone, None where there is none: what a large ConfigMap's version is.
-
-        Raises:
-            ApiError: any answer but 200 and 404.
-        """
-        return await self._get(kind, namespace, name, _METADATA.format(kind="PartialObjectMetadata"))
-
-    async def find(self, kind: Kind, namespace: str | None, selector: str = "") -> list[dict[str, Any]]:
-        """The objects that a label selector finds, in one namespace or in all (None).
+    async def find_metadata(self, kind: Kind, namespace: str | None) -> list[dict[str, Any]]:
+        """The metadata alone of all objects of a kind, from the server's cache.
 
         Raises:
             ApiError: any answer but 200.
         """
-        return await self._list(kind, namespace, selector, _JSON)
-
-    async def find_metadata(self, kind: Kind, namespace: str | None, selector: str = "") -> list[dict[str, Any]]:
-        """The metadata alone of the objects that a label selector finds, from the server's cache.
-
-        Raises:
-            ApiError: any answer but 200.
-        """
-        accept = _METADATA.format(kind="PartialObjectMetadataList")
-        return await self._list(kind, namespace, selector, accept, resource_version="0")
+        document = await self._request(
+            "GET",
+            kind.path(namespace),
+            query={"resourceVersion": "0"},
+            accept=_METADATA.format(kind="PartialObjectMetadataList"),
+        )
+        items: list[dict[str, Any]] = document.get("items") or []
+        return items
 
     async def listing(
         self, kind: Kind, namespace: str | None, selector: str, *, metadata_only: bool
@@ -303,21 +296,6 @@ class Cluster:
         except NotFoundError:
             return False
         return any(resource.get("name") == kind.plural for resource in document.get("resources") or ())
-
-    async def _get(self, kind: Kind, namespace: str, name: str, accept: str) -> dict[str, Any] | None:
-        try:
-            return await self._request("GET", kind.path(namespace, name), accept=accept)
-        except NotFoundError:
-            return None
-
-    async def _list(
-        self, kind: Kind, namespace: str | None, selector: str, accept: str, resource_version: str = ""
-    ) -> list[dict[str, Any]]:
-        query = {"labelSelector": selector, "resourceVersion": resource_version}
-        query = {name: value for name, value in query.items() if value}
-        document = await self._request("GET", kind.path(namespace), query=query, accept=accept)
-        items: list[dict[str, Any]] = document.get("items") or []
-        return items
 
     async def _request(  # noqa: PLR0913  what an HTTP request consists of
         self,

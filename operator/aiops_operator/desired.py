@@ -18,6 +18,7 @@ class Capabilities:
     """What the cluster can do, as discovery last said."""
 
     service_monitors: bool = False
+    prometheus_rules: bool = False
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,12 @@ def desired(world: World, default_image: str, capabilities: Capabilities) -> Des
             )
         )
     children.append((names.SERVICE, resources.service(service)))
+    if service.autoscaling is not None:
+        children.append(
+            (names.HORIZONTAL_POD_AUTOSCALER, resources.horizontal_pod_autoscaler(service, service.autoscaling))
+        )
+    else:
+        unwanted.append((names.HORIZONTAL_POD_AUTOSCALER, name))
     if service.replicas > 1:
         children.append((names.POD_DISRUPTION_BUDGET, resources.pod_disruption_budget(service)))
     else:
@@ -108,6 +115,10 @@ def desired(world: World, default_image: str, capabilities: Capabilities) -> Des
         children.append((names.SERVICE_MONITOR, resources.service_monitor(service)))
     else:
         unwanted.append((names.SERVICE_MONITOR, name))
+    if capabilities.prometheus_rules and service.monitoring.alerts:
+        children.append((names.PROMETHEUS_RULE, resources.prometheus_rule(service)))
+    else:
+        unwanted.append((names.PROMETHEUS_RULE, name))
     return Desired(children, unwanted, problem)
 
 
@@ -124,6 +135,9 @@ def monitoring(
 ) -> Condition:
     """The condition MonitoringReady."""
     mode = service.monitoring.mode
+    if service.monitoring.alerts and not capabilities.prometheus_rules:
+        message = "The cluster serves no PrometheusRule: install the Prometheus Operator, or leave spec.monitoring.alerts out."
+        return Condition("MonitoringReady", "False", "PrometheusRuleUnavailable", message)
     if mode == "none":
         return Condition(
             "MonitoringReady", "True", "Disabled", "spec.monitoring.mode is none: nothing is to be scraped."

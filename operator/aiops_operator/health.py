@@ -168,7 +168,7 @@ class Health:
 
 
 def running_watchers() -> set[str]:
-    """Names of the watchers that run, Kopf's and ours; those of ServiceMonitors come and go with their CRD and do not count."""
+    """Names of the watchers that run, Kopf's and ours; those of kinds that come and go with their CRD do not count."""
     tasks = (task for task in asyncio.all_tasks() if not task.done())
     watchers = {task.get_name() for task in tasks if task.get_name().startswith(WATCHER_PREFIX)}
-    return {name for name in watchers if "servicemonitors" not in name}
+    return {name for name in watchers if "servicemonitors" not in name and "prometheusrules" not in name}

@@ -70,9 +70,15 @@ def is_running(pod: Mapping[str, Any]) -> bool:
     return pod_status.get("phase") == "Running" and bool(pod_status.get("podIP"))
 
 
-def with_hash(body: Mapping[str, Any]) -> dict[str, Any]:
-    """The body with a hash of itself: it tells a field that we no longer mean from one that was never there."""
-    digest = names.fingerprint(json.dumps(body, sort_keys=True))
+def with_hash(body: Mapping[str, Any], unmeant: str = "") -> dict[str, Any]:
+    """The body with a hash of itself: it tells a field that we no longer mean from one that was never there.
+
+    `unmeant` is a field of its spec that has the value that it has already.
+    """
+    meant = body
+    if unmeant and "spec" in body:
+        meant = {**body, "spec": {name: value for name, value in body["spec"].items() if name != unmeant}}
+    digest = names.fingerprint(json.dumps(meant, sort_keys=True))
     annotations = {**body["metadata"].get("annotations", {}), names.ANNOTATION_APPLIED: digest}
     return {**body, "metadata": {**body["metadata"], "annotations": annotations}}
 

@@ -89,11 +89,23 @@ SERVICE: Final = Kind("", "v1", "services", "Service")
 POD: Final = Kind("", "v1", "pods", "Pod")
 EVENT: Final = Kind("", "v1", "events", "Event")
 CLAIM: Final = Kind("", "v1", "persistentvolumeclaims", "PersistentVolumeClaim")
+HORIZONTAL_POD_AUTOSCALER: Final = Kind("autoscaling", "v2", "horizontalpodautoscalers", "HorizontalPodAutoscaler")
+PROMETHEUS_RULE: Final = Kind("monitoring.coreos.com", "v1", "prometheusrules", "PrometheusRule")
+JOB: Final = Kind("batch", "v1", "jobs", "Job")
+CRON_JOB: Final = Kind("batch", "v1", "cronjobs", "CronJob")
 LEASE: Final = Kind("coordination.k8s.io", "v1", "leases", "Lease")
 POD_DISRUPTION_BUDGET: Final = Kind("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget")
 SERVICE_MONITOR: Final = Kind("monitoring.coreos.com", "v1", "servicemonitors", "ServiceMonitor")
 
-CHILD_KINDS: Final = (CONFIG_MAP, SERVICE, DEPLOYMENT, POD_DISRUPTION_BUDGET, SERVICE_MONITOR)
+CHILD_KINDS: Final = (
+    CONFIG_MAP,
+    SERVICE,
+    DEPLOYMENT,
+    POD_DISRUPTION_BUDGET,
+    HORIZONTAL_POD_AUTOSCALER,
+    SERVICE_MONITOR,
+    PROMETHEUS_RULE,
+)
 
 
 def runtime_config_map(name: str) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from aiops_operator import names, resources, rollback, status
+from aiops_operator import names, resources, retraining, rollback, status
 from aiops_operator.api import ClaimSource, ConfigMapSource, ImageSource, InferenceService
 from aiops_operator.cluster import Cluster
 from aiops_operator.desired import (
@@ -93,6 +93,8 @@ class Reconciler:
         except SpecError as error:
             logger.warning("%s cannot be read, is an older CRD installed? %s", key, error)
             return Done()
+        live = self._store.get(names.DEPLOYMENT, *key)
+        service = service.autoscaled(live["spec"].get("replicas") if live is not None else None)
         world = await self._observe(service)
         wanted = desired(world, self._image, self.capabilities)
         problem = wanted.problem
@@ -202,7 +204,8 @@ class Reconciler:
     async def _apply_child(self, world: World, kind: Kind, body: dict[str, Any]) -> dict[str, Any] | Problem:
         service, name = world.service, body["metadata"]["name"]
         live = await self._live_child(world, kind, name)
-        stamped = with_hash(body)
+        # The autoscaler's number is not what we mean: it must not cause a write.
+        stamped = with_hash(body, unmeant="replicas" if service.autoscaling else "")
         for _ in range(MAX_CONFLICTS):
             problem = foreign_problem(service, kind, live) if live is not None else None
             if problem is not None:
@@ -283,6 +286,7 @@ class Reconciler:
             revision=newest,
         )
         document = status.build(service, seen, now)
+        again_after = await self._retrain(service, document, now)
         if not status.same(document, service.status):
             version = body["metadata"]["resourceVersion"]
             self._remembered(names.INFERENCE_SERVICE, await self._cluster.apply_status(service.key, version, document))
@@ -294,7 +298,41 @@ class Reconciler:
         )
         # An acknowledged episode that begins or ends mutes or unmutes the pods: their settings follow the status.
         blind |= status.acknowledged(replace(service, status=document)) != status.acknowledged(service)
-        return Done(again_after=WAITING) if blind and not service.paused else Done()
+        pauses = [again_after] if again_after is not None else []
+        pauses += [WAITING] if blind and not service.paused else []
+        return Done(again_after=min(pauses, default=None))
+
+    async def _retrain(self, service: InferenceService, document: dict[str, Any], now: dt.datetime) -> float | None:
+        """Let an episode of drift lead to its Job, and say so in the status; seconds until the next look, None for none."""
+        drift = document.get("drift") or {}
+        step = retraining.step(service, drift, self._store.of_service(names.JOB, service.key), now)
+        shown: Mapping[str, Any] = step.status
+        if step.attempt is not None and not service.paused:
+            refusal = await self._make_job(service, drift, step.attempt)
+            shown = (
+                retraining.refused(shown, drift["episode"], step.attempt, refusal, now)
+                if refusal
+                else retraining.made(service, drift["episode"], step.attempt, now)
+            )
+        if shown:
+            document["retraining"] = dict(shown)
+        return retraining.REFUSED_PAUSE if shown.get("state") == retraining.REFUSED else step.again_after
+
+    async def _make_job(self, service: InferenceService, drift: Mapping[str, Any], attempt: int) -> str:
+        """Make the Job of an attempt, if it is not there already; why that cannot be, empty where it can."""
+        namespace, wanted = service.key.namespace, service.drift.on_drift
+        name = wanted.cron_job if wanted else ""
+        try:
+            cron_job = await self._cluster.get(names.CRON_JOB, namespace, name)
+            if cron_job is None or "deletionTimestamp" in cron_job["metadata"]:
+                return f"CronJob {namespace}/{name} is not there: create it, or correct spec.drift.onDrift.cronJobRef."
+            body = retraining.job(service, cron_job, drift, attempt)
+            self._remembered(names.JOB, await self._cluster.create(names.JOB, body))
+        except ConflictError:
+            return ""  # an operator before this one has made it, and could not write that down
+        except (ForbiddenError, InvalidError) as error:
+            return f"A Job of CronJob {namespace}/{name} is refused: {error.message}"
+        return ""
 
     async def _pod_problem(self, pods: Sequence[dict[str, Any]]) -> Problem | None:
         """Why the first of these pods is not ready; a few are asked, for they mostly fail alike."""
@@ -313,7 +351,8 @@ class Reconciler:
         was, ready = (status.condition_of(entry, "Ready") for entry in (before, after))
         if (was.get("status"), was.get("reason")) != (ready["status"], ready["reason"]):
             logger.info("%s is Ready=%s, %s: %s", key, ready["status"], ready["reason"], ready["message"])
-        for type_, reason, message in announcements(before, after):
+        retrained = retraining.events(before.get("retraining") or {}, after.get("retraining") or {})
+        for type_, reason, message in (*announcements(before, after), *retrained):
             try:
                 await self._cluster.record(body, type_, reason, message, now)
             except ApiError as error:

@@ -11,9 +11,11 @@ from aiops_operator.resources.deployment import (
     template_hash,
     with_template,
 )
+from aiops_operator.resources.horizontal_pod_autoscaler import horizontal_pod_autoscaler
 from aiops_operator.resources.metadata import labels, object_metadata
 from aiops_operator.resources.model_configmap import Artifacts, artifacts_of, model_config_map, model_key
 from aiops_operator.resources.pod_disruption_budget import pod_disruption_budget
+from aiops_operator.resources.prometheus_rule import prometheus_rule
 from aiops_operator.resources.runtime_configmap import runtime_config_map
 from aiops_operator.resources.service import service
 from aiops_operator.resources.service_monitor import service_monitor
@@ -30,12 +32,14 @@ __all__ = [
     "claim_mount",
     "config_map_mount",
     "history_of",
+    "horizontal_pod_autoscaler",
     "image_mount",
     "labels",
     "model_config_map",
     "model_key",
     "object_metadata",
     "pod_disruption_budget",
+    "prometheus_rule",
     "revision",
     "runtime_config_map",
     "service",

@@ -166,7 +166,7 @@ def test_the_operator_may_do_no_more_than_it_needs(default) -> None:
 
     assert not {resource for resource, _ in granted} & {"secrets", "pods/exec", "*"}
     assert "*" not in {verb for _, verb in granted}
-    assert {verb for resource, verb in granted if resource == "inferenceservices"} == {"get", "list", "watch"}
+    assert {verb for resource, verb in granted if resource == "inferenceservices"} == {"list", "watch"}
     assert {verb for resource, verb in granted if resource == "inferenceservices/status"} == {"patch"}
     assert {verb for resource, verb in granted if resource == "customresourcedefinitions"} == {"list", "watch"}
 

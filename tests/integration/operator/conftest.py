@@ -26,6 +26,7 @@ import httpx
 import numpy as np
 import pytest
 import yaml
+from apiproxy import ApiProxy
 from waiting import until
 
 from aiops_drift import Expectations, Profile, Recorder
@@ -46,6 +47,10 @@ KINDS = {
     "PodDisruptionBudget": (POLICY, "poddisruptionbudgets"),
     "InferenceService": (OURS, "inferenceservices"),
     "ServiceMonitor": (MONITORING, "servicemonitors"),
+    "PrometheusRule": (MONITORING, "prometheusrules"),
+    "HorizontalPodAutoscaler": ("/apis/autoscaling/v2", "horizontalpodautoscalers"),
+    "Job": ("/apis/batch/v1", "jobs"),
+    "CronJob": ("/apis/batch/v1", "cronjobs"),
 }
 FILES = {"model.pkl": b"a model", "baseline.npy": b"\x93NUMPY rows", "manifest.json": b"{}"}
 MODEL = "sha256:" + "3f9a1c2" + "0" * 57
@@ -191,6 +196,7 @@ class Operator:
     process: "subprocess.Popen[bytes]"
     port: int
     log: Path
+    release: str
     client: httpx.Client = field(default_factory=lambda: httpx.Client(trust_env=False))
 
     def metric(self, name: str) -> float:
@@ -209,6 +215,17 @@ class Operator:
         except httpx.TransportError:
             assert self.process.poll() is None, self.log.read_text()
             return False
+
+    def lives(self) -> bool:
+        """Whether /healthz says so."""
+        return self.client.get(f"http://127.0.0.1:{self.port}/healthz").is_success
+
+    def rules(self, admin: httpx.Client) -> list[dict[str, Any]]:
+        """The rules of all roles that the chart gave it."""
+        select = {"labelSelector": f"app.kubernetes.io/instance={self.release}"}
+        kinds = ("roles", "clusterroles")
+        found = [checked(admin.get(f"/apis/rbac.authorization.k8s.io/v1/{kind}", params=select)) for kind in kinds]
+        return [rule for each in found for role in each["items"] for rule in role["rules"]]
 
     def log_line(self, text: str) -> str:
         """The message of the first log line that has this in it."""
@@ -240,18 +257,59 @@ Start = Callable[..., "contextlib.AbstractContextManager[Operator]"]
 def admin(cluster: ControlPlane) -> Iterator[httpx.Client]:
     """An administrator's connection, with the CRD in place."""
     config = yaml.safe_load(Path(cluster.kubeconfig).read_text())
-    server, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
-    context = ssl.create_default_context(cadata=base64.b64decode(server["certificate-authority-data"]).decode())
+    user, context = config["users"][0]["user"], trusting(cluster)
     with tempfile.NamedTemporaryFile() as pair:
         pair.write(
             base64.b64decode(user["client-certificate-data"]) + b"\n" + base64.b64decode(user["client-key-data"])
         )
         pair.flush()
         context.load_cert_chain(pair.name)
-    with httpx.Client(base_url=server["server"], verify=context, trust_env=False, timeout=30) as client:
+    with httpx.Client(base_url=cluster.url, verify=context, trust_env=False, timeout=30) as client:
         apply_file(client, yaml.safe_load(CRD.read_text()))
         until(lambda: client.get(f"{OURS}/inferenceservices").is_success)
         yield client
+
+
+def trusting(cluster: ControlPlane) -> ssl.SSLContext:
+    """What tells the API server from others."""
+    server = yaml.safe_load(Path(cluster.kubeconfig).read_text())["clusters"][0]["cluster"]
+    return ssl.create_default_context(cadata=base64.b64decode(server["certificate-authority-data"]).decode())
+
+
+@pytest.fixture
+def proxy(cluster: ControlPlane) -> Iterator[ApiProxy]:
+    """A proxy that stands between an operator and the API server, if the operator is started `through` it."""
+    with ApiProxy(cluster.url, trusting(cluster)).running() as running_proxy:
+        yield running_proxy
+
+
+@pytest.fixture
+def monitors(admin: httpx.Client) -> Iterator[None]:
+    """The kinds of the Prometheus Operator, with schemas that take anything."""
+    crds = [monitoring_crd("ServiceMonitor"), monitoring_crd("PrometheusRule")]
+    for crd in crds:
+        apply_file(admin, crd)
+        path = f"{MONITORING}/{crd['spec']['names']['plural']}"
+        until(lambda path=path: admin.get(path).is_success)
+    yield
+    for crd in crds:
+        checked(admin.delete(f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{crd['metadata']['name']}"))
+        path = f"{MONITORING}/{crd['spec']['names']['plural']}"
+        until(lambda path=path: not admin.get(path).is_success)
+
+
+def monitoring_crd(kind: str) -> dict[str, Any]:
+    """A kind of the Prometheus Operator."""
+    schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    version = {"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}}
+    plural, group = f"{kind.lower()}s", "monitoring.coreos.com"
+    names = {"kind": kind, "listKind": f"{kind}List", "plural": plural, "singular": kind.lower()}
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{plural}.{group}"},
+        "spec": {"group": group, "scope": "Namespaced", "names": names, "versions": [version]},
+    }
 
 
 @pytest.fixture
@@ -300,17 +358,28 @@ def allowed(cluster: ControlPlane, client: httpx.Client, place: Path, namespaces
 
 @pytest.fixture(scope="session")
 def start(cluster: ControlPlane, admin: httpx.Client, tmp_path_factory: pytest.TempPathFactory) -> Start:
-    """Run an operator for the length of a with block: in these namespaces, or in all; `elected`: by the chart's Lease."""
+    """Run an operator for the length of a with block: in these namespaces, or in all.
+
+    `elected`: by the chart's Lease. `through`: a proxy in place of the API server.
+    """
     place = tmp_path_factory.mktemp("operator")
     rights: dict[tuple[str, ...], Path] = {}
 
     @contextlib.contextmanager
-    def run(*namespaces: str, elected: bool = False, **environment: str) -> Iterator[Operator]:
+    def run(
+        *namespaces: str, elected: bool = False, through: ApiProxy | None = None, **environment: str
+    ) -> Iterator[Operator]:
         if namespaces not in rights:
             rights[namespaces] = allowed(cluster, admin, place, list(namespaces))
         port, log = free_port(), place / f"{uuid.uuid4().hex}.log"
+        kubeconfig, release = rights[namespaces], rights[namespaces].stem
+        if through is not None:
+            config = yaml.safe_load(kubeconfig.read_text())
+            config["clusters"][0]["cluster"] = {"server": through.url}
+            kubeconfig = place / f"{uuid.uuid4().hex}.kubeconfig"
+            kubeconfig.write_text(yaml.safe_dump(config))
         settings = {
-            "KUBECONFIG": str(rights[namespaces]),
+            "KUBECONFIG": str(kubeconfig),
             "WATCH_NAMESPACES": ",".join(namespaces),
             "OPERATOR_PORT": str(port),
             "RESYNC_INTERVAL": "1",
@@ -318,13 +387,12 @@ def start(cluster: ControlPlane, admin: httpx.Client, tmp_path_factory: pytest.T
             "INFERENCE_IMAGE": "localhost/aiops-quality:test",
         }
         if elected:
-            home = rights[namespaces].stem
-            settings |= {"LEASE_NAME": f"{home}-operator", "LEASE_NAMESPACE": home}
+            settings |= {"LEASE_NAME": f"{release}-operator", "LEASE_NAMESPACE": release}
         clean = {name: value for name, value in os.environ.items() if name != "KUBERNETES_SERVICE_HOST"}
         with log.open("wb") as stderr:
             command = [sys.executable, "-m", "aiops_operator"]
             process = subprocess.Popen(command, env=clean | settings | environment, stderr=stderr)
-        operator = Operator(process, port, log)
+        operator = Operator(process, port, log, release)
         try:
             until(operator.ready, seconds=60)
             yield operator

@@ -34,7 +34,7 @@ def test_the_least_service(make):
     """One pod, no budget, no monitor; what pods mount comes before the pods."""
     expected = (
         ["ConfigMap", "ConfigMap", "Deployment", "Service"],
-        ["PodDisruptionBudget", "ServiceMonitor"],
+        ["HorizontalPodAutoscaler", "PodDisruptionBudget", "ServiceMonitor", "PrometheusRule"],
         None,
     )
     assert wanted(make()) == expected
@@ -42,7 +42,11 @@ def test_the_least_service(make):
 
 def test_more_pods_and_a_prometheus_operator(make):
     """A budget and a ServiceMonitor, nothing to prune."""
-    expected = (["ConfigMap", "ConfigMap", "Deployment", "Service", "PodDisruptionBudget", "ServiceMonitor"], [], None)
+    expected = (
+        ["ConfigMap", "ConfigMap", "Deployment", "Service", "PodDisruptionBudget", "ServiceMonitor"],
+        ["HorizontalPodAutoscaler", "PrometheusRule"],
+        None,
+    )
     assert wanted(make({"replicas": 2}), monitors=True) == expected
 
 
@@ -93,7 +97,11 @@ def test_pods_without_annotations_say_so_until_they_roll(make):
 
 def test_without_artifacts_no_pods_are_made(make):
     """The rest is there already when they come."""
-    expected = (["ConfigMap", "Service"], ["PodDisruptionBudget", "ServiceMonitor"], MISSING)
+    expected = (
+        ["ConfigMap", "Service"],
+        ["HorizontalPodAutoscaler", "PodDisruptionBudget", "ServiceMonitor", "PrometheusRule"],
+        MISSING,
+    )
     assert wanted(make(), MISSING) == expected
 
 

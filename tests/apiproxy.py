@@ -1,0 +1,133 @@
+"""A proxy in front of the API server, which records what passes and lets a test spoil it."""
+
+import asyncio
+import contextlib
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+from aiohttp import web
+from yarl import URL
+
+DROPPED = {"host", "transfer-encoding", "content-length", "connection", "accept-encoding"}
+CUT = "cut"
+
+
+@dataclass(frozen=True)
+class Passed:
+    """A request and how it was answered."""
+
+    method: str
+    path: str
+    query: dict[str, str]
+    status: int
+
+    @property
+    def is_watch(self) -> bool:
+        """Whether it goes on until it is ended."""
+        return self.query.get("watch") == "true"
+
+
+class ApiProxy:
+    """Serves plain HTTP on loopback and asks the API server for everything.
+
+    Attributes:
+        passed: what was answered, in order; a watch is there from its beginning.
+        rule: asked with method, path and whether it is a watch; what it answers instead: a status, `CUT`, or None to pass.
+        after: told of each answer before the client gets it.
+    """
+
+    def __init__(self, upstream: str, context: ssl.SSLContext) -> None:
+        self._upstream = upstream.rstrip("/")
+        self._context = context
+        self._loop = asyncio.new_event_loop()
+        self._watches: set[tuple[str, Any]] = set()
+        self._silent: Callable[[str], bool] = lambda _: False
+        self.passed: list[Passed] = []
+        self.rule: Callable[[str, str, bool], int | str | None] = lambda *_: None
+        self.after: Callable[[Passed], None] = lambda _: None
+        self.url = ""
+
+    def silence(self, matches: Callable[[str], bool]) -> None:
+        """From now on watches of these paths say nothing and stay open."""
+        self._silent = matches
+
+    def cut_watches(self) -> None:
+        """End all watches in the middle."""
+
+        def cut() -> None:
+            for _, transport in list(self._watches):
+                transport.abort()
+
+        self._loop.call_soon_threadsafe(cut)
+
+    async def _handle(self, request: web.Request) -> web.StreamResponse:
+        watch = request.query.get("watch") == "true"
+        spoilt = self.rule(request.method, request.path, watch)
+        if spoilt == CUT:
+            assert request.transport is not None
+            request.transport.abort()
+            return web.Response()
+        if isinstance(spoilt, int):
+            self._note(request, spoilt)
+            status = {"kind": "Status", "apiVersion": "v1", "message": "spoilt by the test", "code": spoilt}
+            return web.json_response(status, status=spoilt, headers={"Retry-After": "1"} if spoilt == 429 else {})
+        headers = {name: value for name, value in request.headers.items() if name.lower() not in DROPPED}
+        url = URL(self._upstream + request.path_qs, encoded=True)
+        body = await request.read()
+        async with self._session.request(request.method, url, headers=headers, data=body or None) as answer:
+            self._note(request, answer.status)
+            response = web.StreamResponse(status=answer.status, headers={"Content-Type": answer.content_type})
+            await response.prepare(request)
+            entry = (request.path, request.transport)
+            if watch:
+                self._watches.add(entry)
+            try:
+                async for chunk in answer.content.iter_any():
+                    if not (watch and self._silent(request.path)):
+                        await response.write(chunk)
+            finally:
+                self._watches.discard(entry)
+            return response
+
+    def _note(self, request: web.Request, status: int) -> None:
+        passed = Passed(request.method, request.path, dict(request.query), status)
+        self.passed.append(passed)
+        self.after(passed)
+
+    async def _start(self) -> web.AppRunner:
+        timeout = aiohttp.ClientTimeout(total=None)
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, ssl=self._context), timeout=timeout, trust_env=False
+        )
+        app = web.Application(client_max_size=16 << 20)
+        app.router.add_route("*", "/{path:.*}", self._handle)
+        runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        host, port = runner.addresses[0][:2]
+        self.url = f"http://{host}:{port}"
+        return runner
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator["ApiProxy"]:
+        """Serve until the block ends."""
+        thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        thread.start()
+        runner = asyncio.run_coroutine_threadsafe(self._start(), self._loop).result(10)
+        try:
+            yield self
+        finally:
+
+            async def stop() -> None:
+                await runner.cleanup()
+                await self._session.close()
+
+            asyncio.run_coroutine_threadsafe(stop(), self._loop).result(20)
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            thread.join(10)
+            self._loop.close()

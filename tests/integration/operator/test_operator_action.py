@@ -1,0 +1,83 @@
+"""What drift leads to, on a real API server; the Jobs run nowhere, and a test says how they end."""
+
+import signal
+
+import pytest
+from waiting import until
+
+TEMPLATE = {"spec": {"restartPolicy": "Never", "containers": [{"name": "train", "image": "localhost/train:1"}]}}
+RETRAIN = {"spec": {"schedule": "0 0 1 1 *", "suspend": True, "jobTemplate": {"spec": {"template": TEMPLATE}}}}
+SPEC = {"replicas": 2, "drift": {"onDrift": {"cronJobRef": {"name": "retrain"}}}}
+
+
+def drifting(api, pods, spec=SPEC):
+    """A service in the middle of an episode."""
+    api.serve(spec)
+    api.run_pods(list(pods))
+    for pod in pods.values():
+        pod.receive(160, 9.0)
+    api.wait("DriftDetected", "True", "ScoreAboveThreshold")
+
+
+def state(api, wanted):
+    """Wait for a state of the retraining."""
+    return until(lambda: api.status().get("retraining") or {}, lambda seen: seen.get("state") == wanted, 30)
+
+
+def finish(api, job):
+    """Say of a Job's pod what a kubelet would; the Job's controller does the rest."""
+    (pod,) = until(lambda: api.all("Pod", f"batch.kubernetes.io/job-name={job}"))
+    ended = {"name": "train", "image": "", "imageID": "", "ready": False, "restartCount": 0}
+    state = {"terminated": {"exitCode": 0}}
+    api.pod_status(pod["metadata"]["name"], {"phase": "Succeeded", "containerStatuses": [ended | {"state": state}]})
+
+
+def test_one_job_an_episode_whatever_happens_to_the_operator(api, start, pods):
+    """The next operator makes no other, sees it end, and tells so once."""
+    api.create("CronJob", {"metadata": {"name": "retrain"}} | RETRAIN)
+    with start(api.namespace) as first:
+        drifting(api, pods)
+        job = state(api, "Running")["job"]
+        first.stop(signal.SIGKILL)
+    with start(api.namespace) as second:
+        until(lambda: second.metric("aiops_operator_drift_poll_seconds_count"), lambda seen: seen >= 3)
+        assert [job] == [entry["metadata"]["name"] for entry in api.all("Job")]
+        assert (
+            TEMPLATE["spec"]["containers"][0]["image"]
+            == (api.get("Job", job)["spec"]["template"]["spec"]["containers"][0]["image"])
+        )
+        finish(api, job)
+        state(api, "Succeeded")
+        until(api.reasons, lambda seen: {"RetrainingStarted", "RetrainingSucceeded"} <= set(seen))
+    assert [1] == [event["count"] for event in api.all("Event") if event["reason"] == "RetrainingStarted"]
+
+
+def test_a_job_that_was_deleted_has_failed(api, start, pods):
+    """It says so, and the next attempt comes after a pause."""
+    api.create("CronJob", {"metadata": {"name": "retrain"}} | RETRAIN)
+    with start(api.namespace):
+        drifting(api, pods)
+        api.delete("Job", state(api, "Running")["job"])
+        assert 1 == state(api, "Failed")["attempt"]
+
+
+def test_a_cron_job_that_is_not_there_is_said(api, admin, start, pods):
+    """One of another namespace is none; Ready and DriftDetected stay as they are."""
+    other = f"{api.namespace}-other"
+    admin.post("/api/v1/namespaces", json={"metadata": {"name": other}}).raise_for_status()
+    body = {"apiVersion": "batch/v1", "kind": "CronJob", "metadata": {"name": "retrain"}} | RETRAIN
+    admin.post(f"/apis/batch/v1/namespaces/{other}/cronjobs", json=body).raise_for_status()
+    with start(api.namespace):
+        drifting(api, pods)
+        assert f"CronJob {api.namespace}/retrain is not there" in state(api, "Refused")["message"]
+        api.wait("Ready", "True", "RolledOut")
+        assert "True" == api.condition("DriftDetected")["status"]
+    assert [] == api.all("Job")
+    admin.delete(f"/api/v1/namespaces/{other}").raise_for_status()
+
+
+@pytest.mark.parametrize("name", ["../retrain", "Retrain", "a b", "", "retrain/../../secrets"])
+def test_a_name_that_is_none_is_refused(api, name):
+    """By the API server, before the operator sees it."""
+    with pytest.raises(AssertionError, match=r"spec\.drift\.onDrift\.cronJobRef\.name"):
+        api.serve({"drift": {"onDrift": {"cronJobRef": {"name": name}}}})

@@ -1,0 +1,162 @@
+"""What goes wrong between the operator and the API server: afterwards all is as it should be, and nothing was told twice."""
+
+import signal
+import time
+
+import pytest
+from apiproxy import CUT
+from waiting import until
+
+CHILDREN = ("ConfigMap", "Service", "Deployment")
+WRITES = ("PATCH", "POST", "DELETE", "PUT")
+SILENCE = 90  # seconds after which a watch that says nothing is taken up anew
+DEAD = 150  # seconds after which a watch that delivers nothing fails the liveness
+
+
+def converged(api, name="iris"):
+    """All children are there and the status speaks of them; every Event was told once."""
+    api.settled(name)
+    until(lambda: api.all("ConfigMap", f"aiops-quality.io/inferenceservice={name}"), lambda seen: len(seen) == 2, 30)
+    until(lambda: api.get("Service", name), seconds=30)
+    api.wait("Ready", "False", "RolloutInProgress", name, seconds=60)
+    told = [
+        (event["reason"], event["message"])
+        for event in api.all("Event")
+        if event["source"].get("component") == "aiops-operator" and event["involvedObject"]["name"] == name
+    ]
+    assert sorted(set(told)) == sorted(told)
+
+
+@pytest.mark.parametrize("code", [409, 429, 500, 503, CUT])
+def test_writes_that_are_refused_are_made_again(api, start, proxy, code):
+    """Every second one is refused for a while, status and Events too."""
+    count = 0
+
+    def rule(method, _path, _watch):
+        nonlocal count
+        count += method in WRITES
+        return code if method in WRITES and count % 2 and count < 20 else None
+
+    proxy.rule = rule
+    with start(api.namespace, through=proxy):
+        api.serve()
+        converged(api)
+
+
+@pytest.mark.parametrize("code", [410, 429, 500, CUT])
+def test_reads_that_are_refused_are_made_again(api, start, proxy, code):
+    """Listings, watches and single objects: every second one is refused for a while."""
+    count = 0
+
+    def rule(method, path, _watch):
+        nonlocal count
+        count += method == "GET" and api.namespace in path
+        return code if method == "GET" and api.namespace in path and count % 2 and count < 30 else None
+
+    with start(api.namespace, through=proxy):
+        proxy.rule = rule
+        proxy.cut_watches()
+        api.serve()
+        converged(api)
+
+
+def test_watches_that_are_cut_are_taken_up_again(api, start, proxy):
+    """What was deleted, edited and declared meanwhile is noticed."""
+    with start(api.namespace, through=proxy):
+        api.serve()
+        converged(api)
+        proxy.rule = lambda method, *_: CUT if method == "GET" else None
+        proxy.cut_watches()
+        api.delete("Service", "iris")
+        api.patch("Deployment", "iris", {"spec": {"minReadySeconds": 7, "progressDeadlineSeconds": 77}})
+        api.serve(name="another")
+        proxy.rule = lambda *_: None
+        until(lambda: api.get("Service", "iris"), seconds=30)
+        until(lambda: api.get("Deployment", "iris"), lambda seen: seen["spec"]["progressDeadlineSeconds"] == 120, 30)
+        converged(api)
+        converged(api, "another")
+
+
+def test_watches_that_expire_are_begun_anew(api, start, proxy):
+    """410 Gone: a listing tells what was missed, deletions too."""
+    with start(api.namespace, through=proxy):
+        api.serve()
+        converged(api)
+        gone = set()
+
+        def rule(method, path, watch):
+            if watch and path not in gone:
+                gone.add(path)
+                return 410
+            return CUT if method == "GET" and not watch and path in gone and len(gone) < 3 else None
+
+        proxy.rule = rule
+        proxy.cut_watches()
+        api.delete("Service", "iris")
+        until(lambda: api.get("Service", "iris"), seconds=30)
+        until(lambda: len(gone) >= 6, seconds=30)
+        converged(api)
+
+
+def test_watches_that_go_silent(api, start, proxy):
+    """Those of children are taken up anew; Kopf's own, of the services, is not, and then the operator has to be started anew."""
+    with start(api.namespace, through=proxy) as operator:
+        api.serve()
+        converged(api)
+        proxy.silence(lambda _: True)
+        began = time.monotonic()
+        api.delete("Service", "iris")
+        until(lambda: api.get("Service", "iris"), seconds=SILENCE + 30)
+        assert (True, True) == (operator.lives(), time.monotonic() - began > SILENCE / 2)
+        proxy.silence(lambda path: path.endswith("/inferenceservices"))
+        api.serve(name="another")
+        until(lambda: not operator.lives(), seconds=DEAD + 60)
+    with start(api.namespace):
+        converged(api, "another")
+
+
+def test_an_api_server_that_is_away(api, start, proxy):
+    """For 90 s nothing answers: the operator lives, and makes up for it afterwards."""
+    with start(api.namespace, through=proxy) as operator:
+        api.serve()
+        converged(api)
+        proxy.rule = lambda *_: CUT
+        proxy.cut_watches()
+        began = time.monotonic()
+        api.delete("Service", "iris")
+        api.serve(name="another")
+        until(lambda: not operator.lives() or time.monotonic() - began > 90, seconds=100)
+        assert operator.lives()
+        proxy.rule = lambda *_: None
+        until(lambda: api.get("Service", "iris"), seconds=30)
+        converged(api)
+        converged(api, "another")
+
+
+@pytest.mark.parametrize("writes", range(1, 8))
+def test_a_kill_after_each_write(api, start, proxy, writes):
+    """The next operator goes on from what there is, whichever of the writes of a reconcile was the last."""
+    with start(api.namespace, through=proxy) as first:
+        made = 0
+
+        def after(passed):
+            nonlocal made
+            made += passed.method in WRITES
+            if made == writes:
+                first.process.send_signal(signal.SIGKILL)
+
+        proxy.after = after
+        api.serve()
+        first.stop(signal.SIGCONT)
+    with start(api.namespace):
+        converged(api)
+
+
+def test_a_status_that_is_overwritten(api, start):
+    """It is written anew, and an Event is not told again for it."""
+    with start(api.namespace):
+        api.serve()
+        converged(api)
+        api.patch("InferenceService", "iris", {"status": {"conditions": [], "url": "http://elsewhere"}}, "status")
+        until(api.status, lambda seen: seen.get("url") == f"http://iris.{api.namespace}.svc:80", 10)
+        api.wait("Ready", "False", "RolloutInProgress")

@@ -1,0 +1,143 @@
+"""What an episode of drift leads to."""
+
+import datetime as dt
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aiops_operator import names, retraining
+from aiops_operator.api import InferenceService
+
+SPEC = {"drift": {"onDrift": {"cronJobRef": {"name": "retrain"}, "cooldown": "1h", "maxAttempts": 2}}}
+DRIFT = {"episode": "e-1", "score": "7.4", "threshold": "5", "worstFeature": "length"}
+OTHER = {"episode": "e-2"}
+CRON_JOB = {
+    "metadata": {"name": "retrain", "uid": "cron-uid"},
+    "spec": {"jobTemplate": {"metadata": {"labels": {"team": "fraud"}}, "spec": {"template": {"spec": {"x": 1}}}}},
+}
+
+
+def ended(name, type_, when):
+    """A Job as the Job controller leaves it."""
+    condition = {"type": type_, "status": "True", "lastTransitionTime": f"{when:%Y-%m-%dT%H:%M:%SZ}", "message": "why"}
+    return {"metadata": {"name": name}, "status": {"conditions": [condition]}}
+
+
+def running(name):
+    """A Job that has not ended."""
+    return {"metadata": {"name": name}, "status": {}}
+
+
+def asking(shown, name="iris"):
+    """A service that asks for Jobs, with what was written of the last one."""
+    model = {"artifacts": {"configMap": {"name": "files"}}}
+    metadata = {"namespace": "models", "name": name, "uid": "uid-1"}
+    return InferenceService.from_dict(
+        {"metadata": metadata, "spec": SPEC | {"model": model}, "status": {"retraining": shown}}
+    )
+
+
+def test_nothing_is_asked_for(make, now):
+    """No status, no Job; nor without an episode, nor in one that is acknowledged."""
+    assert retraining.Step() == retraining.step(make(), DRIFT, [], now)
+    assert retraining.Step() == retraining.step(make(SPEC), {}, [], now)
+    assert retraining.Step() == retraining.step(make(SPEC), DRIFT | {"acknowledged": True}, [], now)
+
+
+def test_one_job_an_episode(make, now):
+    """It is made, runs, and ends; the episode that goes on leads to no other."""
+    service = make(SPEC)
+    assert 1 == retraining.step(service, DRIFT, [], now).attempt
+    shown = retraining.made(service, "e-1", 1, now)
+    service = make(SPEC, {"retraining": shown})
+    assert retraining.Step(shown) == retraining.step(service, DRIFT, [running(shown["job"])], now)
+    found = retraining.step(service, DRIFT, [ended(shown["job"], "Complete", now)], now)
+    assert ("Succeeded", None, None) == (found.status["state"], found.attempt, found.again_after)
+    assert found == retraining.step(make(SPEC, {"retraining": found.status}), DRIFT, [], now + dt.timedelta(days=9))
+
+
+def test_a_job_that_fails_is_made_again_after_a_pause(make, now):
+    """As often as is asked for; one that was deleted has failed."""
+    shown = retraining.made(make(SPEC), "e-1", 1, now)
+    service = make(SPEC, {"retraining": shown})
+    found = retraining.step(service, DRIFT, [ended(shown["job"], "Failed", now)], now)
+    assert ("Failed", None, 60) == (found.status["state"], found.attempt, found.again_after)
+    service = make(SPEC, {"retraining": found.status})
+    later = now + dt.timedelta(seconds=61)
+    assert 2 == retraining.step(service, DRIFT, [], later).attempt
+    second = retraining.made(service, "e-1", 2, later)
+    found = retraining.step(make(SPEC, {"retraining": second}), DRIFT, [], later)
+    assert ("Failed", None, None) == (found.status["state"], found.attempt, found.again_after)
+
+
+def test_the_next_episode_waits_for_the_cooldown(make, now):
+    """And says until when, the same at every look."""
+    done = retraining.made(make(SPEC), "e-1", 1, now) | {"state": "Succeeded"}
+    found = retraining.step(make(SPEC, {"retraining": done}), OTHER, [], now + dt.timedelta(minutes=20))
+    assert ("CoolingDown", None, 2400) == (found.status["state"], found.attempt, found.again_after)
+    service = make(SPEC, {"retraining": found.status})
+    again = retraining.step(service, OTHER, [], now + dt.timedelta(minutes=30))
+    assert (found.status, None) == (again.status, again.attempt)
+    assert 1 == retraining.step(service, OTHER, [], now + dt.timedelta(minutes=61)).attempt
+
+
+def test_what_is_refused_is_tried_again(make, now):
+    """Each minute, with one status as long as the reason is the same."""
+    shown = retraining.refused({}, "e-1", 1, "no CronJob", now)
+    later = now + dt.timedelta(seconds=61)
+    assert 1 == retraining.step(make(SPEC, {"retraining": shown}), DRIFT, [], later).attempt
+    assert shown == retraining.refused(shown, "e-1", 1, "no CronJob", later)
+    assert "a quota" == retraining.refused(shown, "e-1", 1, "a quota", later)["message"]
+
+
+def test_a_job_is_what_the_cron_job_says(make):
+    """With labels and annotations that tie it to the service, and the CronJob as its owner."""
+    found = retraining.job(make(SPEC), CRON_JOB, DRIFT, 1)
+    assert CRON_JOB["spec"]["jobTemplate"]["spec"] == found["spec"]
+    assert ("iris", "fraud") == (found["metadata"]["labels"][names.LABEL_SERVICE], found["metadata"]["labels"]["team"])
+    assert [("CronJob", "retrain", "cron-uid", True)] == [
+        (owner["kind"], owner["name"], owner["uid"], owner["controller"])
+        for owner in found["metadata"]["ownerReferences"]
+    ]
+    annotations = found["metadata"]["annotations"]
+    assert ("manual", "e-1") == (
+        annotations["cronjob.kubernetes.io/instantiate"],
+        annotations[f"{names.GROUP}/episode"],
+    )
+
+
+@given(
+    name=st.from_regex(r"[a-z]([-a-z0-9]{0,48}[a-z0-9])?", fullmatch=True),
+    episode=st.text(max_size=40),
+    attempt=st.integers(1, 10),
+)
+def test_a_jobs_name_is_one(name, episode, attempt):
+    """A label of at most 63 characters, whatever the service is called."""
+    service = asking({}, name)
+    found = retraining.job_name(service, episode, attempt)
+    assert len(found) <= 63
+    assert found != retraining.job_name(service, episode, attempt + 1)
+
+
+@given(data=st.data())
+def test_never_two_at_once_and_never_more_than_asked_for(data):
+    """Whatever becomes of the Jobs, whenever the operator is started anew before it has written what it made."""
+    shown, jobs, now = {}, {}, dt.datetime(2030, 1, 1, tzinfo=dt.UTC)
+    for _ in range(data.draw(st.integers(1, 25))):
+        now += dt.timedelta(seconds=data.draw(st.integers(0, 5000)))
+        for name in list(jobs):
+            if jobs[name] is None and data.draw(st.booleans()):
+                jobs[name] = ended(name, data.draw(st.sampled_from(["Complete", "Failed"])), now)
+        episode = data.draw(st.sampled_from(["e-1", "e-2"]))
+        service = asking(shown)
+        found = retraining.step(
+            service, {"episode": episode}, [job or running(name) for name, job in jobs.items()], now
+        )
+        written = dict(found.status)
+        if found.attempt is not None:
+            written = retraining.made(service, episode, found.attempt, now)
+            jobs.setdefault(written["job"], None)  # 409 where it is there: then it is the same one
+        if data.draw(st.integers(0, 3)):  # else the operator was killed before it could write the status
+            shown = written
+        assert sum(job is None for job in jobs.values()) <= 1
+    assert len(jobs) <= 4
