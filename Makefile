@@ -73,6 +73,15 @@ bench-serving: env ## Measure requests a second, latency, memory and start, besi
 	  $(UV) pip install --quiet --python $(CACHE)/bench-serving/$$peer/bin/python --requirement bench/serving/$$peer/requirements.txt || exit 1; done
 	@BENCH_ENVIRONMENTS=$(CACHE)/bench-serving $(RUN) python bench/bench_serving.py $(BENCH_ARGS)
 
+.PHONY: bench-operator
+bench-operator: env ## Measure 500 services, beside KServe's controller (ten minutes; the first time as long again to build it)
+	@mkdir -p $(CACHE)/bench-operator && cp bench/operator/go.mod $(CACHE)/bench-operator/
+	@cd $(CACHE)/bench-operator && { [ -x manager ] || echo "· building KServe's controller in $(CACHE)/bench-operator"; } \
+	  && GOFLAGS=-mod=mod go build -o manager github.com/kserve/kserve/cmd/manager
+	@KSERVE_MANAGER=$(CACHE)/bench-operator/manager \
+	  KSERVE_SOURCE=$$(cd $(CACHE)/bench-operator && GOFLAGS=-mod=mod go list -m -f '{{.Dir}}' github.com/kserve/kserve) \
+	  $(RUN) python bench/bench_operator.py $(BENCH_ARGS)
+
 .PHONY: images
 images: env ## Build both images from the Dockerfiles
 	@$(RUN) python -m aiops_localcluster build-images

@@ -6,7 +6,6 @@ import ssl
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import aiohttp
 from aiohttp import web
@@ -44,22 +43,22 @@ class ApiProxy:
         self._upstream = upstream.rstrip("/")
         self._context = context
         self._loop = asyncio.new_event_loop()
-        self._watches: set[tuple[str, Any]] = set()
-        self._silent: Callable[[str], bool] = lambda _: False
+        self._watches: set[asyncio.Transport] = set()
+        self._silent: set[asyncio.Transport] = set()
         self.passed: list[Passed] = []
         self.rule: Callable[[str, str, bool], int | str | None] = lambda *_: None
         self.after: Callable[[Passed], None] = lambda _: None
         self.url = ""
 
-    def silence(self, matches: Callable[[str], bool]) -> None:
-        """From now on watches of these paths say nothing and stay open."""
-        self._silent = matches
+    def silence_watches(self) -> None:
+        """From now on all watches that are open say nothing and stay open; those that are opened later speak."""
+        self._loop.call_soon_threadsafe(lambda: self._silent.update(self._watches))
 
     def cut_watches(self) -> None:
         """End all watches in the middle."""
 
         def cut() -> None:
-            for _, transport in list(self._watches):
+            for transport in list(self._watches):
                 transport.abort()
 
         self._loop.call_soon_threadsafe(cut)
@@ -82,15 +81,17 @@ class ApiProxy:
             self._note(request, answer.status)
             response = web.StreamResponse(status=answer.status, headers={"Content-Type": answer.content_type})
             await response.prepare(request)
-            entry = (request.path, request.transport)
+            transport = request.transport
+            assert isinstance(transport, asyncio.Transport)
             if watch:
-                self._watches.add(entry)
+                self._watches.add(transport)
             try:
                 async for chunk in answer.content.iter_any():
-                    if not (watch and self._silent(request.path)):
+                    if transport not in self._silent:
                         await response.write(chunk)
             finally:
-                self._watches.discard(entry)
+                self._watches.discard(transport)
+                self._silent.discard(transport)
             return response
 
     def _note(self, request: web.Request, status: int) -> None:

@@ -216,15 +216,16 @@ class Operator:
         return await self._reconciler.reconcile(key)
 
     def _doubt(self, key: Key) -> None:
-        """A service that the watch has told of is not in a listing."""
+        """A listing says something else of a service than the watch has."""
         self._doubted.add(key)
         self._queue.add(key)
 
     async def _look(self, key: Key) -> None:
         asked, kind = time.monotonic(), names.INFERENCE_SERVICE
-        listed, _ = await self._cluster.listing(kind, key.namespace, "", metadata_only=True)
+        body = await self._cluster.find(kind, key.namespace, key.name)
         self._doubted.discard(key)
-        if key in map(key_of, listed):
+        if body is not None:
+            self._store.put(kind, body)
             return
         self._health.freshness.gone(key, asked)
         known = self._store.get(kind, *key)

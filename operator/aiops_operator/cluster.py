@@ -110,6 +110,16 @@ class Cluster:
         except NotFoundError:
             return None
 
+    async def find(self, kind: Kind, namespace: str, name: str) -> dict[str, Any] | None:
+        """The same as `get`, for kinds that may be listed and not got.
+
+        Raises:
+            ApiError: any answer but 200.
+        """
+        document = await self._request("GET", kind.path(namespace), query={"fieldSelector": f"metadata.name={name}"})
+        items: list[dict[str, Any]] = document.get("items") or []
+        return next(iter(items), None)
+
     async def find_metadata(self, kind: Kind, namespace: str | None) -> list[dict[str, Any]]:
         """The metadata alone of all objects of a kind, from the server's cache.
 

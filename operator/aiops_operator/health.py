@@ -1,8 +1,8 @@
 """The operator's own HTTP server: /metrics, /healthz (liveness) and /readyz.
 
 Liveness is watch freshness. Every 20 s the versions of all InferenceServices are listed and compared with what the watch has
-delivered; a version that stays undelivered for 150 s, or a watcher that is no longer running, means that the watches are dead
-and the process has to be started anew. While the API server does not answer nothing is learnt, and nothing fails.
+delivered. What it has not delivered by the next listing is looked at without it; a version that stays undelivered for 150 s, or a
+watcher that is no longer running, means that the watches are dead and the process has to be started anew. While the API server does not answer nothing is learnt, and nothing fails.
 """
 
 import asyncio
@@ -55,7 +55,9 @@ class Freshness:
             self._missing.pop(key, None)
 
     def listed(self, versions: Mapping[Key, str], now: float) -> frozenset[Key]:
-        """The API server shows these versions; the keys that were delivered and that it does not show.
+        """The API server shows these versions; the keys to look at, because the watch does not say the same of them.
+
+        Those are what was delivered and is not shown, and what has been behind since another listing or longer.
 
         Versions have no order that may be relied on; but whatever is delivered for a key after it was seen to be behind
         shows that the watch lives.
@@ -70,7 +72,8 @@ class Freshness:
             self._missing.setdefault(key, now)
         for key in self._heard.keys() - versions.keys() - behind:
             del self._heard[key]
-        return frozenset(self.delivered.keys() - versions.keys())
+        late = {key for key, since in self._missing.items() if since < now}
+        return frozenset(self.delivered.keys() - versions.keys() | late)
 
     def unknown(self) -> None:
         """The API server did not answer: nothing is known, and no time is counted."""
@@ -129,7 +132,8 @@ class Health:
 
         Args:
             watchers: says which of Kopf's run.
-            look: is told of resources that seem to be gone; whoever looks says by `freshness.gone` if they are.
+            look: is told of resources that the watch seems to have missed; whoever looks says by `freshness.gone` if they
+                are gone.
         """
         while True:
             await asyncio.sleep(PROBE_INTERVAL)

@@ -93,8 +93,9 @@ class Reflector:
                 if self._heard > heard:
                     continue  # it has ended as watches do, and goes on where it was
             except ExpiredError:
-                self._version = ""  # what has changed since is not known any more: a listing tells
-                continue
+                known, self._version = self._version, ""
+                if known:
+                    continue  # what has changed since is not known any more: a listing tells
             except NotFoundError:
                 self._version = ""
                 self._take_listing([], "")  # the kind is not served: there are none
