@@ -181,15 +181,18 @@ class Operator:
                 waiting.cancel()
                 await asyncio.gather(waiting, return_exceptions=True)
                 return False
+            await waiting  # it raises what it has met, if it was not the lease
             self._health.standby = False
             self._tasks.append(asyncio.create_task(self._keep(self._lease), name="lease"))
         self._metrics.leader.set(1)
         return True
 
     async def _keep(self, lease: Lease) -> None:
-        await lease.keep()
-        self._metrics.leader.set(0)
-        self._lost.set()
+        try:
+            await lease.keep()
+        finally:  # whatever it has met: nothing is written from now on
+            self._metrics.leader.set(0)
+            self._lost.set()
 
     async def _shutdown(self) -> None:
         self._health.ready = False
@@ -269,7 +272,9 @@ def watched(capabilities: Capabilities) -> frozenset[Watched]:
         names.PROMETHEUS_RULE: capabilities.prometheus_rules,
     }
     children = [kind for kind in (*names.CHILD_KINDS, names.POD, names.JOB) if optional.get(kind, True)]
-    whole = {Watched(kind, names.CHILD_SELECTOR) for kind in children if kind != names.CONFIG_MAP}
+    whole = {
+        Watched(kind, names.CHILD_SELECTOR, optional=kind in optional) for kind in children if kind != names.CONFIG_MAP
+    }
     return frozenset(whole | {Watched(kind, metadata_only=True) for kind in (names.CONFIG_MAP, names.CLAIM)})
 
 

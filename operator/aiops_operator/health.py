@@ -146,6 +146,8 @@ class Health:
                 logger.info("the API server does not answer: %s", error)
                 self.freshness.unknown()
             self._metrics.watch_lag.set(self.freshness.lag(now))
+            for kind, seconds in self._reflectors.silences().items():
+                self._metrics.watch_silence.labels(kind).set(seconds)
 
     async def _versions(self) -> dict[Key, str]:
         found = {}

@@ -55,6 +55,12 @@ class Metrics:
             "How long the oldest change that the API server shows has not been delivered by the watch.",
             registry=registry,
         )
+        self.watch_silence = Gauge(
+            "aiops_operator_watch_silence_seconds",
+            "Seconds since the API server has said anything in a watch, a bookmark included.",
+            ["kind"],
+            registry=registry,
+        )
         self.leader = Gauge("aiops_operator_leader", "1 where this operator is the one that writes.", registry=registry)
         self.drift_score = Gauge(
             "inferenceservice_drift_score",

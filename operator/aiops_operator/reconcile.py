@@ -220,6 +220,8 @@ class Reconciler:
                 versioned = {**stamped, "metadata": {**stamped["metadata"], **version}}
                 return self._remembered(kind, await self._cluster.apply(kind, versioned, force=True))
             except ConflictError:
+                if service.autoscaling is not None and kind == names.DEPLOYMENT:
+                    raise  # the autoscaler may have another number by now: the next run begins with it
                 live = await self._cluster.get(kind, service.key.namespace, name)
             except (InvalidError, ForbiddenError) as error:
                 return refusal(service, kind, name, error)

@@ -31,11 +31,13 @@ class Watched:
         kind: of objects.
         selector: of their labels; empty for all.
         metadata_only: whether their content is left out.
+        optional: whether nobody waits for it: a kind of another project, whose listing may fail for reasons of its own.
     """
 
     kind: Kind
     selector: str = ""
     metadata_only: bool = False
+    optional: bool = False
 
 
 class Reflector:
@@ -156,6 +158,7 @@ class Reflectors:
         self._namespaces: tuple[str | None, ...] = namespaces or (None,)
         self._changed = changed
         self._running: dict[Watched, list[Reflector]] = {}
+        self._begun = asyncio.Event()
 
     async def watch(self, wanted: frozenset[Watched]) -> None:
         """Watch these from now on, and no others."""
@@ -171,16 +174,22 @@ class Reflectors:
             ]
             for reflector in self._running[watched]:
                 reflector.start()
+        self._begun.set()
 
     async def synced(self) -> None:
-        """Wait until every listing has been had once."""
-        while pending := [one for each in self._running.values() for one in each if not one.synced.is_set()]:
+        """Wait until every listing that is needed has been had once."""
+        await self._begun.wait()
+        while pending := self._pending():
             await pending[0].synced.wait()
 
     @property
     def all_synced(self) -> bool:
-        """Whether every listing has been had once."""
-        return all(reflector.synced.is_set() for each in self._running.values() for reflector in each)
+        """Whether every listing that is needed has been had once."""
+        return self._begun.is_set() and not self._pending()
+
+    def _pending(self) -> list[Reflector]:
+        needed = (each for watched, each in self._running.items() if not watched.optional)
+        return [reflector for each in needed for reflector in each if not reflector.synced.is_set()]
 
     def silences(self) -> dict[str, float]:
         """By kind, the seconds for which the API server has said nothing of it."""

@@ -28,7 +28,7 @@ class Done:
     """How a run ended.
 
     Attributes:
-        again_after: seconds to the next run without a cause; None for the resync interval.
+        again_after: seconds to the next run without a cause, at most the resync interval, which None is.
         forget: the key is gone, and nothing more is planned for it.
     """
 
@@ -125,8 +125,10 @@ class WorkQueue(Generic[KeyT]):
         elif done.forget:
             self._entries.pop(key, None)
         else:
-            pause = self._jittered(self._resync) if done.again_after is None else done.again_after
-            entry.due = loop.call_later(pause, self.add, key)
+            pause = self._jittered(self._resync)
+            entry.due = loop.call_later(
+                pause if done.again_after is None else min(pause, done.again_after), self.add, key
+            )
 
     async def _once(self, key: KeyT, entry: _Entry) -> Done:
         try:

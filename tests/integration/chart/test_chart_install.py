@@ -78,6 +78,8 @@ def test_install_and_uninstall(installer, kubectl, chart) -> None:
         "serviceaccount/aiops-quality-operator",
         f"clusterrole.rbac.authorization.k8s.io/{CLUSTER_NAME}",
         f"clusterrolebinding.rbac.authorization.k8s.io/{CLUSTER_NAME}",
+        "role.rbac.authorization.k8s.io/aiops-quality-operator-lease",
+        "rolebinding.rbac.authorization.k8s.io/aiops-quality-operator-lease",
         "service/aiops-quality-operator",
         "deployment.apps/aiops-quality-operator",
         "configmap/aiops-quality-artifacts",
