@@ -159,7 +159,8 @@ def _document(app: FastAPI, service: Service) -> None:
 
 
 def _block_number(text: str) -> int:
-    if text.removeprefix("-").isdecimal() and text.isascii() and len(text) < len(str(2**63)):
+    digits = text.removeprefix("-")
+    if digits.isdecimal() and text.isascii() and len(digits) < len(str(2**63)):
         return int(text)
     message = f"after is {text[:MAX_SHOWN]!a}; it must be the number of a block"
     raise InvalidParameterError(message, "?after")
