@@ -334,6 +334,9 @@ class Reconciler:
             return ""  # an operator before this one has made it, and could not write that down
         except (ForbiddenError, InvalidError) as error:
             return f"A Job of CronJob {namespace}/{name} is refused: {error.message}"
+        except ApiError as error:
+            # A quarrel about a Job (an admission webhook that is down, say) must not keep the verdict out of the status.
+            return f"A Job of CronJob {namespace}/{name} cannot be made now: {error.message}"
         return ""
 
     async def _pod_problem(self, pods: Sequence[dict[str, Any]]) -> Problem | None:

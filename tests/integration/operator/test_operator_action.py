@@ -76,6 +76,32 @@ def test_a_cron_job_that_is_not_there_is_said(api, admin, start, pods):
     admin.delete(f"/api/v1/namespaces/{other}").raise_for_status()
 
 
+def test_a_webhook_that_is_down_keeps_no_verdict_from_the_status(api, admin, start, pods):
+    """An admission webhook of somebody's fails each Job: that is said, and the drift too."""
+    path = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations"
+    hook = {
+        "name": "jobs.example.com",
+        "admissionReviewVersions": ["v1"],
+        "sideEffects": "None",
+        "failurePolicy": "Fail",
+        "timeoutSeconds": 1,
+        "clientConfig": {"url": "https://127.0.0.1:1/"},
+        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": api.namespace}},
+        "rules": [{"apiGroups": ["batch"], "apiVersions": ["v1"], "resources": ["jobs"], "operations": ["CREATE"]}],
+    }
+    body = {"kind": "ValidatingWebhookConfiguration", "metadata": {"name": api.namespace}, "webhooks": [hook]}
+    admin.post(path, json={"apiVersion": "admissionregistration.k8s.io/v1"} | body).raise_for_status()
+    api.create("CronJob", {"metadata": {"name": "retrain"}} | RETRAIN)
+    try:
+        with start(api.namespace):
+            drifting(api, pods)
+            assert "cannot be made now" in state(api, "Refused")["message"]
+            api.wait("Ready", "True", "RolledOut")
+    finally:
+        admin.delete(f"{path}/{api.namespace}").raise_for_status()
+    assert [] == api.all("Job")
+
+
 @pytest.mark.parametrize("name", ["../retrain", "Retrain", "a b", "", "retrain/../../secrets"])
 def test_a_name_that_is_none_is_refused(api, name):
     """By the API server, before the operator sees it."""
