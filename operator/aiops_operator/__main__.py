@@ -35,6 +35,7 @@ from aiops_operator.names import Key, Kind
 from aiops_operator.reconcile import Reconciler
 from aiops_operator.reflector import Reflectors, Watched
 from aiops_operator.settings import Settings
+from aiops_operator.sink import Sink
 from aiops_operator.store import Store, key_of, service_of
 from aiops_operator.workqueue import Done, WorkQueue
 
@@ -80,8 +81,11 @@ class Operator:
         self._pods = PodClient()
         timing = Timing(settings.poll_interval, _now, rng)
         self._poller = Poller(self._pods, self._enqueue, self._metrics, timing)
+        url, secret = settings.drift_sink_url, settings.drift_sink_secret
+        self._sink = Sink(url, secret, self._metrics) if url else None
+        tell = self._sink.tell if self._sink is not None else None
         self._reconciler = Reconciler(
-            self._cluster, self._store, self._pods, self._poller, settings.inference_image, _now
+            self._cluster, self._store, self._pods, self._poller, settings.inference_image, _now, tell
         )
         self._queue = WorkQueue(self._reconcile, self._metrics, resync=settings.resync_interval, rng=rng)
         self._stopping = asyncio.Event()
@@ -133,6 +137,8 @@ class Operator:
     async def _startup(self) -> None:
         port = await self._health.start(self._settings.port)
         logger.info("serving /metrics, /healthz and /readyz on port %d", port)
+        if self._sink is not None:
+            self._sink.start()
         await self._discover()
 
     async def _serve(self) -> int:
@@ -202,6 +208,8 @@ class Operator:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._lease is not None:
             await self._lease.release()
+        if self._sink is not None:
+            await self._sink.stop()  # after the lease: a slow sink must not keep the next operator waiting
         await self._reflectors.stop()
         await self._poller.close()
         await self._pods.close()
@@ -307,7 +315,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m aiops_operator",
         description="Serves InferenceServices (aiops-quality.io/v1alpha1) and says whether their input has drifted.",
         epilog="Settings are environment variables: INFERENCE_IMAGE, WATCH_NAMESPACES, OPERATOR_PORT, POLL_INTERVAL, "
-        "RESYNC_INTERVAL, LEASE_NAME, LEASE_NAMESPACE, LOG_FORMAT, LOG_LEVEL; and KUBECONFIG outside a cluster.",
+        "RESYNC_INTERVAL, LEASE_NAME, LEASE_NAMESPACE, DRIFT_SINK_URL, DRIFT_SINK_SECRET, LOG_FORMAT, LOG_LEVEL; and KUBECONFIG outside a cluster.",
     )
     parser.parse_args(arguments)
     try:

@@ -61,6 +61,15 @@ class Metrics:
             ["kind"],
             registry=registry,
         )
+        self.sink_events = Counter(
+            "aiops_operator_drift_sink_events",
+            "Drift events for the administrator's sink, by what became of them.",
+            ["result"],
+            registry=registry,
+        )
+        self.sink_queue = Gauge(
+            "aiops_operator_drift_sink_queue", "Drift events that wait to be delivered.", registry=registry
+        )
         self.leader = Gauge("aiops_operator_leader", "1 where this operator is the one that writes.", registry=registry)
         self.drift_score = Gauge(
             "inferenceservice_drift_score",

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from aiops_operator import names, resources, retraining, rollback, status
+from aiops_operator import cloudevent, names, resources, retraining, rollback, status
 from aiops_operator.api import ClaimSource, ConfigMapSource, ImageSource, InferenceService
 from aiops_operator.cluster import Cluster
 from aiops_operator.desired import (
@@ -66,6 +66,7 @@ class Reconciler:
         poller: Poller,
         image: str,
         clock: Callable[[], dt.datetime],
+        tell: Callable[[cloudevent.Event], None] | None = None,
     ) -> None:
         self._cluster = cluster
         self._store = store
@@ -73,6 +74,7 @@ class Reconciler:
         self._poller = poller
         self._image = image
         self._clock = clock
+        self._tell = tell
         self._digests: dict[Key, tuple[tuple[str, str], resources.Artifacts]] = {}
         self.capabilities = Capabilities()
 
@@ -353,6 +355,10 @@ class Reconciler:
         self, body: Mapping[str, Any], before: Mapping[str, Any], after: Mapping[str, Any], now: dt.datetime
     ) -> None:
         key = names.Key(body["metadata"]["namespace"], body["metadata"]["name"])
+        if self._tell is not None:
+            # Once the status is written, which one operator alone succeeds in: the sink is told of each change once.
+            for event in cloudevent.of_change(key, before, after, now):
+                self._tell(event)
         was, ready = (status.condition_of(entry, "Ready") for entry in (before, after))
         if (was.get("status"), was.get("reason")) != (ready["status"], ready["reason"]):
             logger.info("%s is Ready=%s, %s: %s", key, ready["status"], ready["reason"], ready["message"])

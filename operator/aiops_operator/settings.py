@@ -1,9 +1,11 @@
 """The operator's settings: read once from the environment, then frozen."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
+from urllib.parse import urlsplit
 
+from aiops_operator import cloudevent
 from aiops_operator.errors import SettingsError
 
 LOG_FORMATS: Final = ("json", "plain")
@@ -43,6 +45,12 @@ class Settings:
     log_level: str = "INFO"
     """LOG_LEVEL: DEBUG, INFO, WARNING or ERROR."""
 
+    drift_sink_url: str = field(default="", repr=False)
+    """DRIFT_SINK_URL: http or https; gets a CloudEvent when an episode of drift begins or is over. Empty: nobody does."""
+
+    drift_sink_secret: bytes = field(default=b"", repr=False)
+    """DRIFT_SINK_SECRET: `whsec_` and the base64 of 24 to 64 bytes, to sign them with; empty: they are not signed."""
+
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> "Settings":
         """Read the settings; a variable that is empty counts as unset.
@@ -61,6 +69,8 @@ class Settings:
             resync_interval=_seconds(environ, "RESYNC_INTERVAL", default.resync_interval),
             log_format=_choice(environ, "LOG_FORMAT", default.log_format, LOG_FORMATS),
             log_level=_choice(environ, "LOG_LEVEL", default.log_level, LOG_LEVELS),
+            drift_sink_url=_sink_url(environ),
+            drift_sink_secret=_sink_secret(environ),
         )
 
 
@@ -95,6 +105,29 @@ def _lease_namespace(environ: Mapping[str, str]) -> str:
         message = "LEASE_NAMESPACE must name the namespace of the Lease that LEASE_NAME names"
         raise SettingsError(message)
     return namespace
+
+
+def _sink_url(environ: Mapping[str, str]) -> str:
+    """Neither this nor the next repeats what was given: a URL's path often is its password."""
+    url = environ.get("DRIFT_SINK_URL", "")
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if url and not (usable and url.isascii() and url.isprintable() and " " not in url):
+        message = "DRIFT_SINK_URL must be a URL such as https://events.example.com/drift, in ASCII"
+        raise SettingsError(message)
+    return url
+
+
+def _sink_secret(environ: Mapping[str, str]) -> bytes:
+    text = environ.get("DRIFT_SINK_SECRET", "")
+    try:
+        return cloudevent.parse_secret(text) if text else b""
+    except ValueError as error:
+        message = f"DRIFT_SINK_SECRET cannot be used: {error}"
+        raise SettingsError(message) from None
 
 
 def _choice(environ: Mapping[str, str], name: str, default: str, choices: tuple[str, ...]) -> str:

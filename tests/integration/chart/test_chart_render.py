@@ -317,6 +317,30 @@ def test_services_alone(helm, chart) -> None:
     assert objects["InferenceService", "models", "aiops-quality"]["spec"]["image"] == "example.com/a:0.1.0"
 
 
+@pytest.mark.parametrize(
+    ("values", "env"),
+    [
+        ({}, {}),
+        ({"url": "https://e/x"}, {"DRIFT_SINK_URL": "https://e/x"}),
+        ({"url": "https://e/x", "secretName": "s"}, {"DRIFT_SINK_URL": "https://e/x", "DRIFT_SINK_SECRET": "s/secret"}),
+        ({"secretName": "s"}, {"DRIFT_SINK_URL": "s/url", "DRIFT_SINK_SECRET": "s/secret"}),
+    ],
+)
+def test_the_operator_is_told_of_the_sink(helm, bare_chart, values, env) -> None:
+    """By its URL or by a Secret, which the kubelet reads and the operator does not."""
+    sink = ("--set-json", f"operator.driftSink={json.dumps(values)}")
+    objects = rendered(helm, bare_chart, "--set-json", "inferenceServices=[]", *sink)
+    container = objects["Deployment", "models", "aiops-quality-operator"]["spec"]["template"]["spec"]["containers"][0]
+    found = {entry["name"]: entry for entry in container["env"] if entry["name"].startswith("DRIFT_SINK")}
+
+    assert env == {name: entry.get("value") or referred(entry["valueFrom"]) for name, entry in found.items()}
+
+
+def referred(source: dict[str, Any]) -> str:
+    """The key of a Secret that a variable is taken from."""
+    return f"{source['secretKeyRef']['name']}/{source['secretKeyRef']['key']}"
+
+
 def test_the_operators_pod_can_be_placed(helm, bare_chart) -> None:
     """Where the pod runs, and what it carries, is the installer's to say."""
     values = {
@@ -460,6 +484,8 @@ def test_a_release_name_that_is_no_service_name_is_refused(helm, chart) -> None:
         ("operator.replicas=0", "at '/operator/replicas': minimum: got 0, want 1"),
         ("operator.podLabels.app=x", "at '/operator/podLabels/app'"),
         ("operator.extraEnv[0].name=INFERENCE_IMAGE", "at '/operator/extraEnv/0/name'"),
+        ("operator.driftSink.url=ftp://a", "at '/operator/driftSink/url'"),
+        ("operator.driftSink.secretName=A_B", "at '/operator/driftSink/secretName'"),
         ("watchNamespaces={Models}", "at '/watchNamespaces/0'"),
         ("artifactsMaxKiB=4000", "at '/artifactsMaxKiB'"),
         ("inferenceServices[0].replicas=2", "additional properties 'replicas' not allowed"),

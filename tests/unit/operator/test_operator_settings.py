@@ -1,5 +1,7 @@
 """Settings from the environment."""
 
+import base64
+
 import pytest
 
 from aiops_operator.errors import SettingsError
@@ -55,3 +57,33 @@ def test_a_value_that_cannot_be_used_is_named(name, value):
     """The error names the variable and the value."""
     with pytest.raises(SettingsError, match=f"^{name} must be .*'{value}'"):
         Settings.from_env({name: value})
+
+
+def test_a_sink_is_read():
+    """Its URL as it is, its secret as the key; neither is shown."""
+    secret = f"whsec_{base64.b64encode(b'k' * 24).decode()}"
+    found = Settings.from_env({"DRIFT_SINK_URL": "https://e.example:8443/t0k3n", "DRIFT_SINK_SECRET": secret})
+    assert ("https://e.example:8443/t0k3n", b"k" * 24) == (found.drift_sink_url, found.drift_sink_secret)
+    assert "t0k3n" not in repr(found)
+    assert "kkk" not in repr(found)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("DRIFT_SINK_URL", "t0k3n"),
+        ("DRIFT_SINK_URL", "file:///etc/t0k3n"),
+        ("DRIFT_SINK_URL", "https:///t0k3n"),
+        ("DRIFT_SINK_URL", "https://[t0k3n"),
+        ("DRIFT_SINK_URL", "https://e.example:t0k3n/"),
+        ("DRIFT_SINK_URL", "https://e.example/\r\nHost: t0k3n"),
+        ("DRIFT_SINK_SECRET", "t0k3n"),
+        ("DRIFT_SINK_SECRET", "whsec_t0k3n"),
+        ("DRIFT_SINK_SECRET", "whsec_dDBrM24="),
+    ],
+)
+def test_a_sink_that_cannot_be_used_is_named_and_not_repeated(name, value):
+    """What was given may be a password."""
+    with pytest.raises(SettingsError, match=f"^{name} ") as raised:
+        Settings.from_env({name: value})
+    assert "t0k3n" not in str(raised.value)
