@@ -99,7 +99,7 @@ def alarm(profile: Profile, rows: Array, poll_rows: int) -> int | None:
         document = monitor.report(NOTHING, float(start), after).to_dict()
         report = Report.from_dict(json.loads(json.dumps(document)))
         after = report.blocks[-1].number if report.blocks else after
-        memory = merge(memory, {POD: report}, ASKED)
+        memory = merge(memory, {POD: (report,)}, ASKED)
         if memory.state.drifting:
             return min(start + poll_rows, len(rows))
     return None
