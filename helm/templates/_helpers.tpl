@@ -17,6 +17,16 @@ app.kubernetes.io/name: aiops-operator
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
 
+{{/* The operator's pods, as a NetworkPolicy lets them in. */}}
+{{- define "aiops.operatorPeer" -}}
+namespaceSelector:
+  matchLabels:
+    kubernetes.io/metadata.name: {{ .Release.Namespace }}
+podSelector:
+  matchLabels:
+    {{- include "aiops.operatorSelector" . | nindent 4 }}
+{{- end }}
+
 {{/* Labels of every object of the chart, without its name. */}}
 {{- define "aiops.releaseLabels" -}}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}

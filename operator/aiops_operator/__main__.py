@@ -50,7 +50,7 @@ logger = logging.getLogger("aiops_operator")
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line."""
+    """One JSON object a line; what a line says of a service can be found by the service's namespace and name."""
 
     def format(self, record: logging.LogRecord) -> str:
         """The record as JSON."""
@@ -60,6 +60,10 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
+        arguments = record.args if isinstance(record.args, tuple) else ()
+        key = next((argument for argument in arguments if isinstance(argument, Key)), None)
+        if key is not None:
+            line |= {"namespace": key.namespace, "name": key.name}
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return json.dumps(line)
@@ -87,6 +91,7 @@ class Operator:
         self._reconciler = Reconciler(
             self._cluster, self._store, self._pods, self._poller, settings.inference_image, _now, tell
         )
+        self._reconciler.peers = settings.network_policy_peers
         self._queue = WorkQueue(self._reconcile, self._metrics, resync=settings.resync_interval, rng=rng)
         self._stopping = asyncio.Event()
         self._kopf_stop = asyncio.Event()
@@ -315,7 +320,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m aiops_operator",
         description="Serves InferenceServices (aiops-quality.io/v1alpha1) and says whether their input has drifted.",
         epilog="Settings are environment variables: INFERENCE_IMAGE, WATCH_NAMESPACES, OPERATOR_PORT, POLL_INTERVAL, "
-        "RESYNC_INTERVAL, LEASE_NAME, LEASE_NAMESPACE, DRIFT_SINK_URL, DRIFT_SINK_SECRET, LOG_FORMAT, LOG_LEVEL; and KUBECONFIG outside a cluster.",
+        "RESYNC_INTERVAL, LEASE_NAME, LEASE_NAMESPACE, NETWORK_POLICY_PEERS, DRIFT_SINK_URL, DRIFT_SINK_SECRET, "
+        "LOG_FORMAT, LOG_LEVEL; and KUBECONFIG outside a cluster.",
     )
     parser.parse_args(arguments)
     try:

@@ -88,6 +88,26 @@ class Autoscaling:
 
 
 @dataclass(frozen=True)
+class Peer:
+    """Of `spec.networkPolicy.from`: pods with all these labels, in namespaces with all those.
+
+    Attributes:
+        namespace: labels of the namespaces; None for the service's own alone.
+        pod: labels of the pods; None for all.
+    """
+
+    namespace: Mapping[str, str] | None = None
+    pod: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True)
+class NetworkPolicy:
+    """`spec.networkPolicy`: who may send requests, besides the operator and whom its administrator has named."""
+
+    peers: tuple[Peer, ...] = ()
+
+
+@dataclass(frozen=True)
 class OnDrift:
     """`spec.drift.onDrift`: the CronJob of whose template a Job is made; `cooldown` in seconds between two episodes' Jobs."""
 
@@ -144,6 +164,7 @@ class InferenceService:
         resources: of the container, as a pod writes them; None for the operator's default.
         pod_template: `spec.podTemplate` as written: its parts are those of a pod.
         autoscaling: the bounds; None where `replicas` decides.
+        network_policy: who may send requests; None for everybody.
         progress_deadline: seconds that a rollout may stand still; None for the operator's default.
         status: as last written.
     """
@@ -163,6 +184,7 @@ class InferenceService:
     paused: bool
     progress_deadline: int | None
     autoscaling: Autoscaling | None
+    network_policy: NetworkPolicy | None
     status: Mapping[str, Any]
 
     @classmethod
@@ -189,6 +211,8 @@ class InferenceService:
             paused=bool(spec.get("paused", False)),
             progress_deadline=(spec.get("rollout") or {}).get("progressDeadlineSeconds"),
             autoscaling=_autoscaling(spec["autoscaling"]) if spec.get("autoscaling") else None,
+            # An empty one closes: it must not be taken for one that is left out.
+            network_policy=_network_policy(spec["networkPolicy"]) if spec.get("networkPolicy") is not None else None,
             status=body.get("status") or {},
         )
 
@@ -264,6 +288,19 @@ def _autoscaling(spec: Mapping[str, Any]) -> Autoscaling:
         most=int(spec["maxReplicas"]),
         cpu_utilization=int(spec.get("targetCPUUtilizationPercentage", Autoscaling.cpu_utilization)),
     )
+
+
+def _network_policy(spec: Mapping[str, Any]) -> NetworkPolicy:
+    return NetworkPolicy(
+        tuple(
+            Peer(_labels(entry.get("namespaceSelector")), _labels(entry.get("podSelector")))
+            for entry in spec.get("from") or ()
+        )
+    )
+
+
+def _labels(selector: Mapping[str, Any] | None) -> Mapping[str, str] | None:
+    return dict(selector.get("matchLabels") or {}) if selector is not None else None
 
 
 def _on_drift(spec: Mapping[str, Any]) -> OnDrift:

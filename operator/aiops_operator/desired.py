@@ -1,7 +1,7 @@
 """What a service is to have, given what there is; pure."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from aiops_operator import names, resources, rollback, status
@@ -75,8 +75,10 @@ class Desired:
     problem: Problem | None
 
 
-def desired(world: World, default_image: str, capabilities: Capabilities) -> Desired:
-    """What a service is to have, given what there is."""
+def desired(
+    world: World, default_image: str, capabilities: Capabilities, peers: Sequence[Mapping[str, Any]] = ()
+) -> Desired:
+    """What a service is to have, given what there is; `peers` may send requests to every service that limits who may."""
     service, name = world.service, world.service.key.name
     children: list[tuple[Kind, dict[str, Any]]] = [(names.CONFIG_MAP, resources.runtime_config_map(service))]
     unwanted: list[tuple[Kind, str]] = []
@@ -101,25 +103,30 @@ def desired(world: World, default_image: str, capabilities: Capabilities) -> Des
             )
         )
     children.append((names.SERVICE, resources.service(service)))
-    if service.autoscaling is not None:
-        children.append(
-            (names.HORIZONTAL_POD_AUTOSCALER, resources.horizontal_pod_autoscaler(service, service.autoscaling))
-        )
-    else:
-        unwanted.append((names.HORIZONTAL_POD_AUTOSCALER, name))
-    if service.replicas > 1:
-        children.append((names.POD_DISRUPTION_BUDGET, resources.pod_disruption_budget(service)))
-    else:
-        unwanted.append((names.POD_DISRUPTION_BUDGET, name))
-    if capabilities.service_monitors and service.monitoring.mode in ("auto", "serviceMonitor"):
-        children.append((names.SERVICE_MONITOR, resources.service_monitor(service)))
-    else:
-        unwanted.append((names.SERVICE_MONITOR, name))
-    if capabilities.prometheus_rules and service.monitoring.alerts:
-        children.append((names.PROMETHEUS_RULE, resources.prometheus_rule(service)))
-    else:
-        unwanted.append((names.PROMETHEUS_RULE, name))
+    for kind, optional in _optional(service, capabilities, peers).items():
+        if optional is not None:
+            children.append((kind, optional))
+        else:
+            unwanted.append((kind, name))
     return Desired(children, unwanted, problem)
+
+
+def _optional(
+    service: InferenceService, capabilities: Capabilities, peers: Sequence[Mapping[str, Any]]
+) -> dict[Kind, dict[str, Any] | None]:
+    """What a service has only where it asks for it; None where it does not."""
+    policy, mode = service.network_policy, service.monitoring.mode
+    monitored = capabilities.service_monitors and mode in {"auto", "serviceMonitor"}
+    alerted = capabilities.prometheus_rules and service.monitoring.alerts
+    return {
+        names.HORIZONTAL_POD_AUTOSCALER: resources.horizontal_pod_autoscaler(service, service.autoscaling)
+        if service.autoscaling
+        else None,
+        names.NETWORK_POLICY: resources.network_policy(service, policy, peers) if policy is not None else None,
+        names.POD_DISRUPTION_BUDGET: resources.pod_disruption_budget(service) if service.replicas > 1 else None,
+        names.SERVICE_MONITOR: resources.service_monitor(service) if monitored else None,
+        names.PROMETHEUS_RULE: resources.prometheus_rule(service) if alerted else None,
+    }
 
 
 def scraping(service: InferenceService, capabilities: Capabilities) -> Scrape:
@@ -134,6 +141,13 @@ def monitoring(
     service: InferenceService, capabilities: Capabilities, deployment: Mapping[str, Any] | None
 ) -> Condition:
     """The condition MonitoringReady."""
+    found = _scraped(service, capabilities, deployment)
+    if not service.monitoring.alerts or found.status != "True":
+        return found
+    return replace(found, message=f"{found.message} PrometheusRule {service.key} has the alerts.")
+
+
+def _scraped(service: InferenceService, capabilities: Capabilities, deployment: Mapping[str, Any] | None) -> Condition:
     mode = service.monitoring.mode
     if service.monitoring.alerts and not capabilities.prometheus_rules:
         message = "The cluster serves no PrometheusRule: install the Prometheus Operator, or leave spec.monitoring.alerts out."

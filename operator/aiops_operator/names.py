@@ -95,6 +95,7 @@ JOB: Final = Kind("batch", "v1", "jobs", "Job")
 CRON_JOB: Final = Kind("batch", "v1", "cronjobs", "CronJob")
 LEASE: Final = Kind("coordination.k8s.io", "v1", "leases", "Lease")
 POD_DISRUPTION_BUDGET: Final = Kind("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget")
+NETWORK_POLICY: Final = Kind("networking.k8s.io", "v1", "networkpolicies", "NetworkPolicy")
 SERVICE_MONITOR: Final = Kind("monitoring.coreos.com", "v1", "servicemonitors", "ServiceMonitor")
 
 CHILD_KINDS: Final = (
@@ -103,6 +104,7 @@ CHILD_KINDS: Final = (
     DEPLOYMENT,
     POD_DISRUPTION_BUDGET,
     HORIZONTAL_POD_AUTOSCALER,
+    NETWORK_POLICY,
     SERVICE_MONITOR,
     PROMETHEUS_RULE,
 )

@@ -77,6 +77,8 @@ class Reconciler:
         self._tell = tell
         self._digests: dict[Key, tuple[tuple[str, str], resources.Artifacts]] = {}
         self.capabilities = Capabilities()
+        self.peers: Sequence[Mapping[str, Any]] = ()
+        """Who may send requests to every service that limits who may, as a NetworkPolicy writes them."""
 
     async def reconcile(self, key: Key) -> Done:
         """Work on one service once.
@@ -98,7 +100,7 @@ class Reconciler:
         live = self._store.get(names.DEPLOYMENT, *key)
         service = service.autoscaled(live["spec"].get("replicas") if live is not None else None)
         world = await self._observe(service)
-        wanted = desired(world, self._image, self.capabilities)
+        wanted = desired(world, self._image, self.capabilities, self.peers)
         problem = wanted.problem
         deployment = world.deployment
         if not service.paused:

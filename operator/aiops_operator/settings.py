@@ -1,8 +1,9 @@
 """The operator's settings: read once from the environment, then frozen."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from aiops_operator import cloudevent
@@ -11,6 +12,7 @@ from aiops_operator.errors import SettingsError
 LOG_FORMATS: Final = ("json", "plain")
 LOG_LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR")
 MAX_PORT: Final = 65535
+PEER_FIELDS: Final = frozenset({"namespaceSelector", "podSelector", "ipBlock"})
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,10 @@ class Settings:
     drift_sink_secret: bytes = field(default=b"", repr=False)
     """DRIFT_SINK_SECRET: `whsec_` and the base64 of 24 to 64 bytes, to sign them with; empty: they are not signed."""
 
+    network_policy_peers: tuple[Mapping[str, Any], ...] = ()
+    """NETWORK_POLICY_PEERS: a JSON list of NetworkPolicy peers (the operator's own pods, Prometheus) that every
+    NetworkPolicy of `spec.networkPolicy` lets in."""
+
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> "Settings":
         """Read the settings; a variable that is empty counts as unset.
@@ -71,6 +77,7 @@ class Settings:
             log_level=_choice(environ, "LOG_LEVEL", default.log_level, LOG_LEVELS),
             drift_sink_url=_sink_url(environ),
             drift_sink_secret=_sink_secret(environ),
+            network_policy_peers=_peers(environ),
         )
 
 
@@ -128,6 +135,31 @@ def _sink_secret(environ: Mapping[str, str]) -> bytes:
     except ValueError as error:
         message = f"DRIFT_SINK_SECRET cannot be used: {error}"
         raise SettingsError(message) from None
+
+
+def _peers(environ: Mapping[str, str]) -> tuple[Mapping[str, Any], ...]:
+    value = environ.get("NETWORK_POLICY_PEERS") or "[]"
+    try:
+        peers = json.loads(value)
+    except (ValueError, RecursionError):
+        peers = None
+    if not isinstance(peers, list) or not all(map(_is_peer, peers)):
+        message = (
+            f"NETWORK_POLICY_PEERS must be a JSON list of objects with {', '.join(sorted(PEER_FIELDS))}, not {value!r}"
+        )
+        raise SettingsError(message)
+    # The API server keeps no empty parts: with them each look at a policy would seem to find another.
+    return tuple({name: {key: at for key, at in part.items() if at} for name, part in peer.items()} for peer in peers)
+
+
+def _is_peer(peer: object) -> bool:
+    """An object without a selector would be refused with each policy, and one with an unknown field lets in too many."""
+    return (
+        isinstance(peer, dict)
+        and bool(peer)
+        and peer.keys() <= PEER_FIELDS
+        and all(isinstance(part, dict) for part in peer.values())
+    )
 
 
 def _choice(environ: Mapping[str, str], name: str, default: str, choices: tuple[str, ...]) -> str:

@@ -230,11 +230,19 @@ def condition_of(status: Mapping[str, Any], type_: str) -> Mapping[str, Any]:
 
 @dataclass(frozen=True)
 class Rollout:
-    """How far a Deployment is: all pods of its template serve, or the deadline has passed, and in a sentence."""
+    """How far a Deployment is.
+
+    Attributes:
+        complete: all pods of its template serve.
+        exceeded: the deadline has passed.
+        message: the same in a sentence.
+        scaling: nothing is rolled out; an autoscaler changes the number of pods, of which the fewest that may be serve.
+    """
 
     complete: bool
     exceeded: bool
     message: str
+    scaling: bool = False
 
 
 def rollout(service: InferenceService, deployment: Mapping[str, Any] | None) -> Rollout:
@@ -248,10 +256,29 @@ def rollout(service: InferenceService, deployment: Mapping[str, Any] | None) -> 
     complete = current and updated == wanted and total == wanted and available == wanted
     if complete:
         return Rollout(complete=True, exceeded=False, message=f"{_pods(wanted)} the latest spec.")
+    if _scales(service, deployment):
+        message = f"{available} of {wanted} pods serve the latest spec, at least spec.autoscaling.minReplicas."
+        return Rollout(complete=False, exceeded=False, message=message, scaling=True)
     progressing = condition_of(live, "Progressing")
     exceeded = current and progressing.get("reason") == "ProgressDeadlineExceeded"
     message = f"{updated} of {wanted} pods have the latest spec, {available} of {total} serve."
     return Rollout(complete=False, exceeded=exceeded, message=message)
+
+
+def _scales(service: InferenceService, deployment: Mapping[str, Any]) -> bool:
+    """Whether nothing but the number of pods differs from a revision that was rolled out before.
+
+    What the autoscaler writes is for a moment not observed by the Deployment's controller; that the template is the good
+    one tells it from a rollout.
+    """
+    if service.autoscaling is None:
+        return False
+    live = deployment.get("status") or {}
+    annotations = deployment["spec"].get("template", {}).get("metadata", {}).get("annotations") or {}
+    revision = annotations.get(names.ANNOTATION_TEMPLATE_HASH)
+    rolled_out = revision is not None and revision == service.status.get("goodRevision")
+    one_revision = live.get("updatedReplicas", 0) == live.get("replicas", 0)
+    return rolled_out and one_revision and live.get("availableReplicas", 0) >= service.autoscaling.least
 
 
 def _pods(count: int) -> str:
@@ -278,6 +305,15 @@ def _progress(service: InferenceService, seen: Observation, rollout: Rollout) ->
             available,
             Condition("Reconciling", "False", reason, message),
             Condition("Stalled", "False", reason, message),
+        ]
+    if rollout.scaling and stalled is None and seen.problem is None:
+        # Pods come and go with the load: nobody is to be alarmed by those that are on their way.
+        message = f"{rollout.message} {blocker.message}"[:MAX_MESSAGE] if blocker else rollout.message
+        return [
+            Condition("Ready", "True", "Scaling", message),
+            available,
+            Condition("Reconciling", "False", "Scaling", message),
+            Condition("Stalled", "False", "Scaling", message),
         ]
     reason, message = (blocker.reason, blocker.message) if blocker else ("RolloutInProgress", rollout.message)
     return [

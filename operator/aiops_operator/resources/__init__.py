@@ -14,6 +14,7 @@ from aiops_operator.resources.deployment import (
 from aiops_operator.resources.horizontal_pod_autoscaler import horizontal_pod_autoscaler
 from aiops_operator.resources.metadata import labels, object_metadata
 from aiops_operator.resources.model_configmap import Artifacts, artifacts_of, model_config_map, model_key
+from aiops_operator.resources.network_policy import network_policy
 from aiops_operator.resources.pod_disruption_budget import pod_disruption_budget
 from aiops_operator.resources.prometheus_rule import prometheus_rule
 from aiops_operator.resources.runtime_configmap import runtime_config_map
@@ -37,6 +38,7 @@ __all__ = [
     "labels",
     "model_config_map",
     "model_key",
+    "network_policy",
     "object_metadata",
     "pod_disruption_budget",
     "prometheus_rule",

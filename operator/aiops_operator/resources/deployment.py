@@ -33,6 +33,9 @@ GRACE_PERIOD: Final = 30
 # A pod leaves the Service's endpoints while it shuts down, and the nodes hear of it a moment later than the pod.
 DRAIN_SECONDS: Final = 3
 REVISIONS: Final = 3
+DEPLOYMENT_REVISION: Final = (
+    "pod-template-hash"  # the label by which the Deployment controller tells its ReplicaSets apart
+)
 DEFAULT_SERVICE_ACCOUNT: Final = "default"  # what a pod gets that names none
 # The server takes some 180 MiB and the process that checks expectations some 200 MiB, with an iris model.
 DEFAULT_RESOURCES: Final = {
@@ -207,6 +210,7 @@ def _template(service: InferenceService, mount: Mount, image: str, digest: str, 
         "nodeSelector",
         "tolerations",
         "affinity",
+        "topologySpreadConstraints",
         "imagePullSecrets",
         "priorityClassName",
     )
@@ -216,6 +220,7 @@ def _template(service: InferenceService, mount: Mount, image: str, digest: str, 
             "annotations": annotations | (SCRAPE_ANNOTATIONS if scrape else {}),
         },
         "spec": {
+            **_spread(service),
             **{field: given[field] for field in passed_on if given.get(field)},
             # Always said: the API server keeps its old alias of it, `serviceAccount`, and fills a field that is taken
             # back from there.
@@ -236,6 +241,22 @@ def _template(service: InferenceService, mount: Mount, image: str, digest: str, 
             ],
         },
     }
+
+
+def _spread(service: InferenceService) -> dict[str, Any]:
+    """Over nodes as far as there are any, unless the service says itself where its pods run (an empty list: anywhere)."""
+    given = service.pod_template
+    if given.get("affinity") or given.get("topologySpreadConstraints") is not None:
+        return {}
+    constraint = {
+        "maxSkew": 1,
+        "topologyKey": "kubernetes.io/hostname",
+        "whenUnsatisfiable": "ScheduleAnyway",
+        "labelSelector": {"matchLabels": pod_labels(service.key.name)},
+        # Counted are pods of the same revision: those that are about to go would keep new ones off their nodes.
+        "matchLabelKeys": [DEPLOYMENT_REVISION],
+    }
+    return {"topologySpreadConstraints": [constraint]}
 
 
 def _container(service: InferenceService, mount: Mount, image: str) -> dict[str, Any]:

@@ -25,12 +25,12 @@ def prometheus_rule(service: InferenceService) -> dict[str, Any]:
 
 def _rules(service: InferenceService) -> list[dict[str, Any]]:
     namespace, name = service.key
-    # Names are DNS labels, which need no escaping; json.dumps makes of any other what PromQL takes for the same text.
-    scraped = f"namespace={json.dumps(namespace)},service={json.dumps(name)}"
+    scraped = f"namespace={_quoted(namespace)},service={_quoted(name)}"
     failed = f'sum(rate(inference_requests_total{{{scraped},code=~"5.."}}[5m]))'
     drifted, known = (_of_operator(f"inferenceservice_drift_{what}", service) for what in ("detected", "acknowledged"))
     late = f"histogram_quantile(0.99, sum by (le) (rate(inference_latency_seconds_bucket{{{scraped}}}[5m]))) > {LATE}"
-    return [
+    silence = f"absent(inference_ready{{{scraped}}})"
+    rules = [
         _alert(
             service,
             "Drift",
@@ -46,13 +46,19 @@ def _rules(service: InferenceService) -> list[dict[str, Any]]:
             "{} answers more than 5 of 100 requests with an error of its own",
         ),
         _alert(service, "Latency", late, "10m", "one of 100 predictions of {} takes longer than half a second"),
-        _alert(service, "NoData", f"absent(inference_ready{{{scraped}}})", "10m", "no pod of {} is scraped"),
     ]
+    # Of a service that is scaled to zero nothing is to be heard.
+    return [*rules, _alert(service, "NoData", silence, "10m", "no pod of {} is scraped")] if service.replicas else rules
+
+
+def _quoted(text: str) -> str:
+    """A PromQL string. Names are DNS labels, which need no escaping; any other text stays one string all the same."""
+    return json.dumps(text, ensure_ascii=False)  # the halves of an escaped surrogate pair PromQL would refuse
 
 
 def _of_operator(metric: str, service: InferenceService) -> str:
     """One of the operator's metrics, whose own label namespace gives way where the scrape adds that of the operator's pod."""
-    namespace, name = (json.dumps(text) for text in service.key)
+    namespace, name = map(_quoted, service.key)
     return f"({metric}{{namespace={namespace},name={name}}} or {metric}{{exported_namespace={namespace},name={name}}})"
 
 

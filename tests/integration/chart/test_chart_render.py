@@ -12,6 +12,18 @@ import yaml
 ARTIFACTS = ("model.pkl", "baseline.npy", "expectations.json", "manifest.json")
 CLUSTER_NAME = "aiops-quality-operator-a2cf1094"  # the digits: SHA-256 of models/aiops-quality
 OWN_LABELS = {"app", "aiops-quality.io/inferenceservice"}
+PEERS = [
+    {
+        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "models"}},
+        "podSelector": {
+            "matchLabels": {
+                "app.kubernetes.io/instance": "aiops-quality",
+                "app.kubernetes.io/name": "aiops-operator",
+            }
+        },
+    },
+    {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}},
+]  # the operator itself, and Prometheus
 Objects = dict[tuple[str, str, str], dict[str, Any]]
 
 
@@ -51,6 +63,7 @@ def test_the_default_is_an_operator_and_a_service(default) -> None:
         ("ClusterRoleBinding", "", CLUSTER_NAME),
         ("Service", "models", "aiops-quality-operator"),
         ("Deployment", "models", "aiops-quality-operator"),
+        ("Pod", "models", "aiops-quality-operator-test"),
         ("ConfigMap", "models", "aiops-quality-artifacts"),
         ("InferenceService", "models", "aiops-quality"),
     }
@@ -88,6 +101,7 @@ def test_the_image_goes_to_the_operator(default) -> None:
         "RESYNC_INTERVAL": "600",
         "LOG_LEVEL": "INFO",
         "LOG_FORMAT": "json",
+        "NETWORK_POLICY_PEERS": json.dumps(PEERS, separators=(",", ":")),
     }
 
 
@@ -157,6 +171,29 @@ def test_prometheus_finds_the_operator_once(default) -> None:
         "prometheus.io/path": "/metrics",
     }
     assert "annotations" not in default["Service", "models", "aiops-quality-operator"]["metadata"]
+
+
+def test_a_pod_monitor_takes_the_place_of_the_annotations(helm, bare_chart) -> None:
+    """One way of scraping at a time."""
+    monitor = ("--set", "operator.podMonitor.enabled=true", "--set", "operator.podMonitor.labels.release=prometheus")
+    objects = rendered(helm, bare_chart, "--set-json", "inferenceServices=[]", *monitor)
+    pod = objects["Deployment", "models", "aiops-quality-operator"]["spec"]["template"]
+    found = objects["PodMonitor", "models", "aiops-quality-operator"]
+
+    assert "annotations" not in pod["metadata"]
+    assert found["metadata"]["labels"]["release"] == "prometheus"
+    assert found["spec"]["selector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
+    assert found["spec"]["podMetricsEndpoints"] == [
+        {"port": "http", "path": "/metrics", "interval": "15s", "honorLabels": True}
+    ]
+
+
+def test_the_tests_of_the_release_ask_the_operator_and_each_service(default) -> None:
+    """In a pod that may do nothing else."""
+    pod = default["Pod", "models", "aiops-quality-operator-test"]["spec"]
+
+    assert pod["containers"][0]["command"][3:] == ["aiops-quality-operator 8080 /readyz", "aiops-quality 80 /health"]
+    assert (pod["automountServiceAccountToken"], pod["securityContext"]["runAsNonRoot"]) == (False, True)
 
 
 def test_the_operator_may_do_no_more_than_it_needs(default) -> None:
@@ -305,7 +342,7 @@ def test_the_operator_alone(helm, bare_chart) -> None:
     objects = rendered(helm, bare_chart, "--set-json", "inferenceServices=[]")
 
     assert {kind for kind, _, _ in objects} == {
-        *("ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding", "Service", "Deployment")
+        *("ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding", "Service", "Deployment", "Pod")
     }
 
 
@@ -313,7 +350,7 @@ def test_services_alone(helm, chart) -> None:
     """Without an operator of its own a release says in the resource which image it wants."""
     objects = rendered(helm, chart, "--set", "operator.enabled=false", "--set", "image.repository=example.com/a")
 
-    assert {kind for kind, _, _ in objects} == {"ConfigMap", "InferenceService"}
+    assert {kind for kind, _, _ in objects} == {"ConfigMap", "InferenceService", "Pod"}
     assert objects["InferenceService", "models", "aiops-quality"]["spec"]["image"] == "example.com/a:0.1.0"
 
 

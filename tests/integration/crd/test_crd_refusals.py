@@ -54,6 +54,8 @@ SOURCES = {
     "image": {"reference": "registry.example.com/iris:1"},
 }
 
+PEER = "name who may: namespaceSelector, podSelector or both"
+
 # id: (path, value to put there, path that the refusal names, its sentence)
 CASES: dict[str, tuple[str, Any, str, str]] = {
     "no source": ("spec.model.artifacts", {}, "spec.model.artifacts", ONE_SOURCE),
@@ -161,6 +163,19 @@ CASES: dict[str, tuple[str, Any, str, str]] = {
     "name with a dot": ("metadata.name", "iris.v3", "metadata.name", NAME),
     "empty image": ("spec.image", "", "spec.image", REFERENCE),
     "blank image": ("spec.image", "  ", "spec.image", REFERENCE),
+    "peer of no name": ("spec.networkPolicy.from", [{}], "spec.networkPolicy.from[0]", PEER),
+    "label of a peer": (
+        "spec.networkPolicy.from",
+        [{"podSelector": {"matchLabels": {"a": "b c"}}}],
+        "spec.networkPolicy.from[0].podSelector.matchLabels",
+        LABEL_VALUE,
+    ),
+    "skew": (
+        "spec.podTemplate.topologySpreadConstraints",
+        [{"maxSkew": 0, "topologyKey": "a", "whenUnsatisfiable": "ScheduleAnyway"}],
+        "spec.podTemplate.topologySpreadConstraints[0].maxSkew",
+        "should be greater than or equal to 1",
+    ),
     "negative replicas": (
         "spec.replicas",
         -1,

@@ -49,6 +49,7 @@ KINDS = {
     "ServiceMonitor": (MONITORING, "servicemonitors"),
     "PrometheusRule": (MONITORING, "prometheusrules"),
     "HorizontalPodAutoscaler": ("/apis/autoscaling/v2", "horizontalpodautoscalers"),
+    "NetworkPolicy": ("/apis/networking.k8s.io/v1", "networkpolicies"),
     "Job": ("/apis/batch/v1", "jobs"),
     "CronJob": ("/apis/batch/v1", "cronjobs"),
 }

@@ -40,6 +40,7 @@ FULL = {
     "replicas": 2,
     "autoscaling": {"minReplicas": 2, "maxReplicas": 3},
     "monitoring": {"alerts": True},
+    "networkPolicy": {},
     "drift": {"onDrift": {"cronJobRef": {"name": "retrain"}}},
 }
 
@@ -59,8 +60,10 @@ def test_what_is_granted_is_what_is_used(api, admin, start, proxy, pods, namespa
         for content in (b"2", b"3", b"4"):
             api.artifacts(files={"model.pkl": content, "baseline.npy": b"rows"})
             until(lambda content=content: digested(api, content))
-        api.change({"replicas": 1, "autoscaling": None, "monitoring": {"mode": "none", "alerts": False}})
-        kinds = ("PodDisruptionBudget", "ServiceMonitor", "PrometheusRule", "HorizontalPodAutoscaler")
+        api.change(
+            {"replicas": 1, "autoscaling": None, "networkPolicy": None, "monitoring": {"mode": "none", "alerts": False}}
+        )
+        kinds = ("PodDisruptionBudget", "ServiceMonitor", "PrometheusRule", "HorizontalPodAutoscaler", "NetworkPolicy")
         until(lambda: not any(map(api.all, kinds)), seconds=30)
         for pod in api.all("Pod"):  # some may be gone by themselves
             admin.delete(api.path("Pod", pod["metadata"]["name"]))

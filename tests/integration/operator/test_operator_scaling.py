@@ -1,4 +1,4 @@
-"""Autoscaling and alerts, on a real API server; the test is the autoscaler."""
+"""Autoscaling, alerts and who may send requests, on a real API server; the test is the autoscaler."""
 
 import pytest
 from waiting import until
@@ -65,3 +65,28 @@ def test_alerts_that_cannot_be_had_are_missed(api):
     """The condition says what to do."""
     api.serve({"monitoring": {"alerts": True}})
     api.wait("MonitoringReady", "False", "PrometheusRuleUnavailable")
+
+
+def test_a_network_policy_comes_and_goes(api):
+    """With those whom the service names; an edit by hand is undone, and the pods stay."""
+    api.serve({"networkPolicy": {"from": [{"podSelector": {"matchLabels": {"app": "shop"}}}]}})
+    found = until(lambda: api.get("NetworkPolicy", "iris"))
+    assert [{"podSelector": {"matchLabels": {"app": "shop"}}}] == found["spec"]["ingress"][0]["from"]
+    deployment = api.settled()
+    api.patch("NetworkPolicy", "iris", {"spec": {"ingress": [{}]}})
+    until(lambda: api.get("NetworkPolicy", "iris")["spec"]["ingress"], lambda seen: seen == found["spec"]["ingress"])
+    api.change({"networkPolicy": {"from": None}})
+    until(lambda: "ingress" in api.get("NetworkPolicy", "iris")["spec"], lambda seen: not seen)
+    api.change({"networkPolicy": None})
+    until(lambda: api.get("NetworkPolicy", "iris") is None)
+    assert deployment["spec"]["template"] == api.settled()["spec"]["template"]
+
+
+def test_ready_stays_while_an_autoscaler_adds_pods(api):
+    """What is rolled out serves; the pods that come are told of."""
+    api.serve({"autoscaling": {"minReplicas": 1, "maxReplicas": 3}})
+    api.run_pods(["127.0.0.1"])
+    api.wait("Ready", "True", "RolledOut")
+    api.patch("Deployment", "iris", {"spec": {"replicas": 3}}, "scale")
+    assert "1 of 3 pods serve" in api.wait("Ready", "True", "Scaling")["message"]
+    assert ("False", "False") == (api.condition("Stalled")["status"], api.condition("Reconciling")["status"])

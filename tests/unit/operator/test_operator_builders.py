@@ -17,6 +17,13 @@ LABELS = {
     "aiops-quality.io/inferenceservice": "iris",
 }
 SELECTOR = {"app": "iris", "aiops-quality.io/inferenceservice": "iris"}
+SPREAD = {
+    "maxSkew": 1,
+    "topologyKey": "kubernetes.io/hostname",
+    "whenUnsatisfiable": "ScheduleAnyway",
+    "labelSelector": {"matchLabels": SELECTOR},
+    "matchLabelKeys": ["pod-template-hash"],
+}
 DIGEST = "sha256:" + "ab" * 32
 MOUNT = resources.config_map_mount("iris-model-ababababab", DIGEST)
 AS_NEEDED = Scrape(annotated=True, forced=False)
@@ -62,6 +69,60 @@ def test_pod_disruption_budget(make):
         "metadata": metadata(),
         "spec": {"maxUnavailable": 1, "selector": {"matchLabels": SELECTOR}},
     }
+
+
+@pytest.mark.parametrize(
+    ("policy", "peers"),
+    [
+        ({}, []),
+        ({"from": [{"podSelector": {}}]}, [{"podSelector": {}}]),
+        (
+            {
+                "from": [
+                    {"namespaceSelector": {"matchLabels": {"team": "web"}}, "podSelector": {"matchLabels": {"a": "b"}}}
+                ]
+            },
+            [{"namespaceSelector": {"matchLabels": {"team": "web"}}, "podSelector": {"matchLabels": {"a": "b"}}}],
+        ),
+        ({"from": [{"namespaceSelector": {"matchLabels": {}}}]}, [{"namespaceSelector": {}}]),
+    ],
+)
+def test_network_policy(make, policy, peers):
+    """To the one port, for those who are named and those who always may."""
+    service = make({"networkPolicy": policy})
+    always = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}
+    assert resources.network_policy(service, service.network_policy, [always]) == {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": metadata(),
+        "spec": {
+            "podSelector": {"matchLabels": SELECTOR},
+            "policyTypes": ["Ingress"],
+            "ingress": [{"from": [*peers, always], "ports": [{"port": "http", "protocol": "TCP"}]}],
+        },
+    }
+
+
+def test_a_network_policy_that_names_nobody_lets_nobody_in(make):
+    """A rule without peers would let everybody in."""
+    service = make({"networkPolicy": {}})
+    spec = resources.network_policy(service, service.network_policy, [])["spec"]
+    assert spec == {"podSelector": {"matchLabels": SELECTOR}, "policyTypes": ["Ingress"]}
+
+
+def test_pods_are_spread_over_nodes_unless_the_service_says_otherwise(make):
+    """By its own constraints, by an affinity, or by an empty list."""
+    zone = {"maxSkew": 2, "topologyKey": "topology.kubernetes.io/zone", "whenUnsatisfiable": "DoNotSchedule"}
+    found = [
+        build(make({"podTemplate": given}))["spec"]["template"]["spec"].get("topologySpreadConstraints")
+        for given in (
+            {},
+            {"topologySpreadConstraints": [zone]},
+            {"topologySpreadConstraints": []},
+            {"affinity": {"nodeAffinity": {}}},
+        )
+    ]
+    assert found == [[SPREAD], [zone], None, None]
 
 
 def test_service_monitor(make):
@@ -169,6 +230,7 @@ def test_deployment(make):
             },
         },
         "spec": {
+            "topologySpreadConstraints": [SPREAD],
             "serviceAccountName": "default",
             "automountServiceAccountToken": False,
             "terminationGracePeriodSeconds": 30,
@@ -353,6 +415,7 @@ MODEL = {"artifacts": {"configMap": {"name": "a"}}}
         {"imagePullPolicy": "Always"},
         {"resources": {"requests": {"cpu": "1"}}},
         {"podTemplate": {"labels": {"team": "a"}}},
+        {"podTemplate": {"topologySpreadConstraints": []}},
         {"drift": {"webhook": {"url": "http://hook"}}},
         {"drift": {"webhook": {"urlSecretRef": {"name": "s", "key": "k"}}}},
         {"drift": {"webhook": {"required": True}}},
@@ -384,6 +447,7 @@ def test_the_artifacts_and_the_image_roll(make):
         {"drift": {"expectations": {"mode": "disabled"}}},
         {"monitoring": {"interval": "1s", "labels": {"release": "b"}}},
         {"monitoring": {"mode": "none"}},
+        {"networkPolicy": {}},
     ],
 )
 def test_what_does_not_roll(make, spec):

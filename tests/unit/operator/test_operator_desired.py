@@ -34,7 +34,7 @@ def test_the_least_service(make):
     """One pod, no budget, no monitor; what pods mount comes before the pods."""
     expected = (
         ["ConfigMap", "ConfigMap", "Deployment", "Service"],
-        ["HorizontalPodAutoscaler", "PodDisruptionBudget", "ServiceMonitor", "PrometheusRule"],
+        ["HorizontalPodAutoscaler", "NetworkPolicy", "PodDisruptionBudget", "ServiceMonitor", "PrometheusRule"],
         None,
     )
     assert wanted(make()) == expected
@@ -44,10 +44,19 @@ def test_more_pods_and_a_prometheus_operator(make):
     """A budget and a ServiceMonitor, nothing to prune."""
     expected = (
         ["ConfigMap", "ConfigMap", "Deployment", "Service", "PodDisruptionBudget", "ServiceMonitor"],
-        ["HorizontalPodAutoscaler", "PrometheusRule"],
+        ["HorizontalPodAutoscaler", "NetworkPolicy", "PrometheusRule"],
         None,
     )
     assert wanted(make({"replicas": 2}), monitors=True) == expected
+
+
+def test_a_network_policy_is_made_where_it_is_asked_for(make):
+    """With those who always may; an empty one is one, too."""
+    peer = {"podSelector": {}}
+    found = desired.desired(world(make({"networkPolicy": {}})), "i:1", Capabilities(), [peer])
+    body = next(body for kind, body in found.children if kind == names.NETWORK_POLICY)
+    assert [peer] == body["spec"]["ingress"][0]["from"]
+    assert names.NETWORK_POLICY not in [kind for kind, _ in found.unwanted]
 
 
 @pytest.mark.parametrize(
@@ -99,7 +108,7 @@ def test_without_artifacts_no_pods_are_made(make):
     """The rest is there already when they come."""
     expected = (
         ["ConfigMap", "Service"],
-        ["HorizontalPodAutoscaler", "PodDisruptionBudget", "ServiceMonitor", "PrometheusRule"],
+        ["HorizontalPodAutoscaler", "NetworkPolicy", "PodDisruptionBudget", "ServiceMonitor", "PrometheusRule"],
         MISSING,
     )
     assert wanted(make(), MISSING) == expected

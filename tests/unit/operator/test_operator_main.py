@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from aiops_operator.__main__ import JsonFormatter
+from aiops_operator.names import Key
 
 
 def run(*arguments, **environ):
@@ -44,3 +45,10 @@ def test_a_log_line_is_one_json_object():
     record = logging.LogRecord("a", logging.INFO, "", 0, 'said "%s"\n', ("x",), None)
     line = JsonFormatter().format(record)
     assert ("\n" in line, json.loads(line)["message"], json.loads(line)["level"]) == (False, 'said "x"\n', "INFO")
+
+
+def test_a_log_line_has_the_service_as_fields():
+    """So that it can be asked for."""
+    record = logging.LogRecord("n", logging.INFO, "", 0, "%s is %s", (Key("models", "iris"), "here"), None)
+    line = json.loads(JsonFormatter().format(record))
+    assert ("models", "iris", "models/iris is here") == (line["namespace"], line["name"], line["message"])

@@ -1,6 +1,7 @@
 """Settings from the environment."""
 
 import base64
+import re
 
 import pytest
 
@@ -51,12 +52,23 @@ def test_a_lease_needs_a_namespace():
         ("RESYNC_INTERVAL", "1m"),
         ("LOG_FORMAT", "xml"),
         ("LOG_LEVEL", "LOUD"),
+        ("NETWORK_POLICY_PEERS", "{}"),
+        ("NETWORK_POLICY_PEERS", "[1]"),
+        ("NETWORK_POLICY_PEERS", "[{}]"),
+        ("NETWORK_POLICY_PEERS", "monitoring"),
     ],
 )
 def test_a_value_that_cannot_be_used_is_named(name, value):
     """The error names the variable and the value."""
-    with pytest.raises(SettingsError, match=f"^{name} must be .*'{value}'"):
+    with pytest.raises(SettingsError, match=f"^{name} must be .*'{re.escape(value)}'"):
         Settings.from_env({name: value})
+
+
+def test_peers_are_read():
+    """As a NetworkPolicy writes them, without the empty parts that the API server does not keep."""
+    peers = '[{"namespaceSelector": {"matchLabels": {}}}, {"ipBlock": {"cidr": "10.0.0.0/8"}}]'
+    found = Settings.from_env({"NETWORK_POLICY_PEERS": peers}).network_policy_peers
+    assert found == ({"namespaceSelector": {}}, {"ipBlock": {"cidr": "10.0.0.0/8"}})
 
 
 def test_a_sink_is_read():
