@@ -24,6 +24,7 @@ NEEDS = {"redis-server": "redis-server", "git": "git"}
 _START_SECONDS = 60.0
 _STOP_SECONDS = 10.0
 _POLL_SECONDS = 0.1
+_KINDS = ("applications", "applicationsets", "appprojects")
 _CONFIG = ("argocd-cm", "argocd-secret", "argocd-rbac-cm", "argocd-cmd-params-cm")
 
 
@@ -175,9 +176,7 @@ def _install(cluster: Cluster, customizations: Mapping[str, str]) -> None:
     kubectl: list[str | Path] = [cluster.tool("kubectl"), f"--kubeconfig={cluster.kubeconfig}"]
     crds = [f"--filename={path}" for path in sorted((manifests / "crds").glob("*-crd.yaml"))]
     output([*kubectl, "apply", "--server-side", "--force-conflicts", *crds], timeout=60)
-    kinds = ("applications", "applicationsets", "appprojects")
-    names = [f"crd/{kind}.argoproj.io" for kind in kinds]
-    output([*kubectl, "wait", "--for=condition=Established", "--timeout=60s", *names], timeout=90)
+    _wait_until(lambda: all(_is_served(kubectl, kind) for kind in _KINDS), "its kinds are not served")
     if NAMESPACE not in output([*kubectl, "get", "namespaces", "--output=jsonpath={.items[*].metadata.name}"]).split():
         output([*kubectl, "create", "namespace", NAMESPACE])
     config = [f"--filename={manifests / 'base' / 'config' / name}.yaml" for name in _CONFIG]
@@ -186,6 +185,23 @@ def _install(cluster: Cluster, customizations: Mapping[str, str]) -> None:
     output(
         [*kubectl, f"--namespace={NAMESPACE}", "patch", "configmap", "argocd-cm", "--type=merge", f"--patch={patch}"]
     )
+
+
+def _is_served(kubectl: Sequence[str | Path], kind: str) -> bool:
+    try:
+        output([*kubectl, "get", "--raw", f"/apis/argoproj.io/v1alpha1/{kind}"])
+    except CommandError:
+        return False
+    return True
+
+
+def _wait_until(ready: Callable[[], bool], otherwise: str) -> None:
+    deadline = time.monotonic() + _START_SECONDS
+    while not ready():
+        if time.monotonic() > deadline:
+            message = f"Argo CD: {otherwise} after {_START_SECONDS:.0f} s"
+            raise StartError(message)
+        time.sleep(_POLL_SECONDS)
 
 
 def _has_project(cluster: Cluster) -> bool:

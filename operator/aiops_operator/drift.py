@@ -519,6 +519,4 @@ class Poller:
             service, said = tracked.service, finding.verdict
             detected = status.detected(finding, service.drift)
             acknowledged = bool(detected) and status.acknowledged(service)
-            self._metrics.set_drift(
-                service.key, score=said.score, samples=said.samples, detected=detected, acknowledged=acknowledged
-            )
+            self._metrics.set_drift(service.key, said, detected=detected, acknowledged=acknowledged)
