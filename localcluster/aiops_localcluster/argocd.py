@@ -6,24 +6,19 @@ They take the cluster from KUBECONFIG, keep their state in Redis and in a folder
 import contextlib
 import json
 import os
-import socket
-import subprocess
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from aiops_localcluster import binaries, packages
 from aiops_localcluster.cluster import Cluster
-from aiops_localcluster.commands import die_with_parent, output, tail_of
-from aiops_localcluster.errors import CommandError, StartError
+from aiops_localcluster.commands import output
+from aiops_localcluster.daemon import daemon, free_ports, listens, wait_until
+from aiops_localcluster.errors import CommandError
 
 NAMESPACE = "argocd"
 NEEDS = {"redis-server": "redis-server", "git": "git"}
-_START_SECONDS = 60.0
-_STOP_SECONDS = 10.0
-_POLL_SECONDS = 0.1
 _KINDS = ("applications", "applicationsets", "appprojects")
 _CONFIG = ("argocd-cm", "argocd-secret", "argocd-rbac-cm", "argocd-cmd-params-cm")
 
@@ -69,7 +64,7 @@ def argo_cd(cluster: Cluster, customizations: Mapping[str, str]) -> Iterator[Arg
         place = Path(folder)
         environment = _environment(cluster, place)
         _install(cluster, customizations)
-        redis, server, repository, *metrics = _free_ports(6)
+        redis, server, repository, *metrics = free_ports(6)
         links = {name: place / "bin" / f"argocd-{name}" for name in ("server", "repo-server", "application-controller")}
         for link in links.values():
             link.symlink_to(program)  # the name decides what the program is
@@ -78,10 +73,11 @@ def argo_cd(cluster: Cluster, customizations: Mapping[str, str]) -> Iterator[Arg
         redis_server = packages.which("redis-server") or Path("redis-server")
 
         def start(what: str, ready: Callable[[], bool], *command: object) -> None:
-            running.enter_context(_process(what, [str(part) for part in command], environment, place, ready))
+            log = place / f"{what}.log"
+            running.enter_context(daemon([str(part) for part in command], ready, log, environment))
 
         start(
-            *("redis", lambda: _listens(redis), redis_server, "--port", redis, "--bind", "127.0.0.1"),
+            *("redis", lambda: listens(redis), redis_server, "--port", redis, "--bind", "127.0.0.1"),
             *("--save", "", "--appendonly", "no", "--dir", place),
         )
         # It makes the project `default`, without which an Application waits half a minute.
@@ -108,12 +104,12 @@ def argo_cd(cluster: Cluster, customizations: Mapping[str, str]) -> Iterator[Arg
             *(*stores, *trees, "--dex-server", "http://127.0.0.1:1"),
         )
         start(
-            *("repo-server", lambda: _listens(repository), links["repo-server"], "--address", "127.0.0.1"),
+            *("repo-server", lambda: listens(repository), links["repo-server"], "--address", "127.0.0.1"),
             *("--port", repository, "--metrics-address", "127.0.0.1", "--metrics-port", metrics[1], *stores),
             *("--revision-cache-expiration", "1s"),
         )
         start(
-            *("application-controller", lambda: _listens(metrics[2]), links["application-controller"], "-n", NAMESPACE),
+            *("application-controller", lambda: listens(metrics[2]), links["application-controller"], "-n", NAMESPACE),
             *(*stores, *trees, "--metrics-port", metrics[2], "--app-resync", "5", "--app-resync-jitter", "0"),
             *(
                 "--self-heal-backoff-timeout-seconds",
@@ -176,7 +172,7 @@ def _install(cluster: Cluster, customizations: Mapping[str, str]) -> None:
     kubectl: list[str | Path] = [cluster.tool("kubectl"), f"--kubeconfig={cluster.kubeconfig}"]
     crds = [f"--filename={path}" for path in sorted((manifests / "crds").glob("*-crd.yaml"))]
     output([*kubectl, "apply", "--server-side", "--force-conflicts", *crds], timeout=60)
-    _wait_until(lambda: all(_is_served(kubectl, kind) for kind in _KINDS), "its kinds are not served")
+    wait_until(lambda: all(_is_served(kubectl, kind) for kind in _KINDS), lambda: "Argo CD's kinds are not served")
     if NAMESPACE not in output([*kubectl, "get", "namespaces", "--output=jsonpath={.items[*].metadata.name}"]).split():
         output([*kubectl, "create", "namespace", NAMESPACE])
     config = [f"--filename={manifests / 'base' / 'config' / name}.yaml" for name in _CONFIG]
@@ -195,15 +191,6 @@ def _is_served(kubectl: Sequence[str | Path], kind: str) -> bool:
     return True
 
 
-def _wait_until(ready: Callable[[], bool], otherwise: str) -> None:
-    deadline = time.monotonic() + _START_SECONDS
-    while not ready():
-        if time.monotonic() > deadline:
-            message = f"Argo CD: {otherwise} after {_START_SECONDS:.0f} s"
-            raise StartError(message)
-        time.sleep(_POLL_SECONDS)
-
-
 def _has_project(cluster: Cluster) -> bool:
     kubectl: list[str | Path] = [
         cluster.tool("kubectl"),
@@ -213,51 +200,3 @@ def _has_project(cluster: Cluster) -> bool:
     found = output([*kubectl, "get", "appprojects", "--output=name"])
     keys = output([*kubectl, "get", "secret", "argocd-secret", "--output=jsonpath={.data}"])
     return "default" in found and "server.secretkey" in keys
-
-
-@contextlib.contextmanager
-def _process(
-    what: str, command: Sequence[str], environment: Mapping[str, str], place: Path, ready: Callable[[], bool]
-) -> Iterator[None]:
-    log = place / f"{what}.log"
-    with log.open("wb") as said:
-        process = subprocess.Popen(
-            command,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=said,
-            stderr=said,
-            cwd=place,
-            start_new_session=True,
-            preexec_fn=die_with_parent,  # noqa: PLW1509 - there are no threads in this program
-        )
-    try:
-        deadline = time.monotonic() + _START_SECONDS
-        while not ready():
-            if process.poll() is not None or time.monotonic() > deadline:
-                state = "ended" if process.poll() is not None else "is not ready"
-                message = f"Argo CD's {what} {state}; it said last:\n{tail_of(log)}"
-                raise StartError(message)
-            time.sleep(_POLL_SECONDS)
-        yield
-    finally:
-        process.terminate()
-        try:
-            process.wait(_STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-def _free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as taken:
-        sockets = [taken.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-
-
-def _listens(port: int) -> bool:
-    with socket.socket() as tried:
-        tried.settimeout(1)
-        return tried.connect_ex(("127.0.0.1", port)) == 0
