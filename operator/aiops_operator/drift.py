@@ -515,6 +515,8 @@ class Poller:
 
     def _publish(self, tracked: _Tracked) -> None:
         finding = tracked.memory.finding
+        monitored = tracked.service.monitoring.mode != "none"
+        self._metrics.monitored_pods.labels(*tracked.service.key).set(len(tracked.pods) if monitored else 0)
         if finding.verdict is not None:
             service, said = tracked.service, finding.verdict
             detected = status.detected(finding, service.drift)

@@ -100,7 +100,12 @@ class Metrics:
             ["namespace", "name"],
             registry=registry,
         )
-
+        self.monitored_pods = Gauge(
+            "inferenceservice_monitored_pods",
+            "Ready pods that Prometheus is to scrape; 0 where spec.monitoring.mode is none.",
+            ["namespace", "name"],
+            registry=registry,
+        )
         self.feature_score = Gauge(
             "inferenceservice_drift_feature_score",
             "The largest drift statistic of a feature, in the unit of its threshold; of the 16 worst features.",
@@ -133,7 +138,8 @@ class Metrics:
 
     def forget(self, key: Key) -> None:
         """Drop the series of a service that is gone."""
-        for gauge in (self.drift_score, self.drift_samples, self.drift_detected, self.drift_acknowledged):
+        gauges = (self.drift_score, self.drift_samples, self.drift_detected, self.drift_acknowledged)
+        for gauge in (*gauges, self.monitored_pods):
             _remove(gauge, key)
         self._show_only(key, set())
 
