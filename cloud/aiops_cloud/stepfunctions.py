@@ -80,7 +80,7 @@ def follow(execution: Execution, progress: Callable[[str], None], *, timeout: fl
         now = time.monotonic()
         if now - started > timeout:
             message = (
-                f"execution {execution.name} still runs after {timeout:.0f} s; follow it with {execution.follow_again}"
+                f"execution {execution.name} still runs after {timeout:g} s; follow it with {execution.follow_again}"
             )
             raise StillRunningError(message)
         if now - told > _STILL_SECONDS:
