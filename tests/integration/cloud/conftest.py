@@ -149,6 +149,12 @@ class Aws:
         self.process.wait()
 
 
+@pytest.fixture
+def render():
+    """Fills in the variables of the state machine's definition."""
+    return definition
+
+
 @pytest.fixture(scope="session")
 def aws(tmp_path_factory):
     """An AWS whose jobs succeed."""

@@ -2,10 +2,14 @@
 
 import json
 import signal
+import subprocess
+from pathlib import Path
 
 import pytest
+import yaml
 from waiting import until
 
+ROOT = Path(__file__).resolve().parents[3]
 DATA = "s3://rows/iris.csv"
 
 
@@ -30,6 +34,33 @@ def test_the_job_is_told_what_to_train(aws):
     aws.command("train", "--name", "told", "--service", "iris", "--reason", "why", "--every", "0.1")
     expected = {"SERVICE": "iris", "DATA": DATA, "REASON": "why", "EXECUTION": "told"}
     assert [expected] == [{name: job[name] for name in expected} for job in aws.jobs("told")]
+
+
+def test_the_step_of_the_workflow_runs(aws):
+    """What `gh workflow run "Train Model"` comes down to: the step's own script, with the variables that it is given."""
+    workflow = yaml.safe_load((ROOT / ".github/workflows/train-model.yml").read_text())
+    (step,) = [step for step in workflow["jobs"]["train"]["steps"] if step.get("name") == "Retrain"]
+    given = {
+        "STATE_MACHINE_ARN": aws.machine,
+        "TRAINING_DATA": DATA,
+        "SERVICE": "iris",
+        "REASON": "drift; in $(petal length)",
+        "NAME": "github-1-1",
+    }
+    assert set(given) == set(step["env"])
+    done = subprocess.run(
+        ["bash", "-e", "-c", step["run"]],
+        cwd=ROOT,
+        env={**aws.environment, **given},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert 0 == done.returncode, done.stderr
+    assert [("iris", "drift; in $(petal length)")] == [
+        (job["SERVICE"], job["REASON"]) for job in aws.jobs("github-1-1")
+    ]
 
 
 def test_a_failed_job_is_the_cause(failing_aws):
