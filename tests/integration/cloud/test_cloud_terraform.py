@@ -117,11 +117,11 @@ def test_policies_fit():
     for folder in FOLDERS:
         for name, statement in statements(folder):
             text = json.dumps(statement, separators=(",", ":"))
-            text = re.sub(r"\$\{[^}]*\}", "x" * 20, text)  # no value of ours is longer on average
+            text = re.sub(r"\$\{[^}]*\}", "x" * 20, text)
             sizes[folder, name] = sizes.get((folder, name), 60) + len(text)
     inline = [sizes[FOLDERS[1], f"aws_iam_policy_document.{name}"] for name in ("state_access", "roles", "services")]
     assert [] == [(name, size) for (_, name), size in sizes.items() if size > 6144 and not name.endswith("services")]
-    assert sum(inline) < 10240
+    assert sum(inline) < 9000  # the rest is for the lists of ARNs that a name stands for
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
