@@ -5,6 +5,7 @@ that is pinned), the cache, and at last it is built from its Go module. The pins
 localcluster/binaries/; nothing else names a version.
 """
 
+import json
 import os
 import re
 import shutil
@@ -79,6 +80,38 @@ SOURCES = (
         packages=("helm.sh/helm/v4/cmd/helm",),
         duration="about 2 minutes",
         version_arguments=("version",),
+    ),
+    Source(
+        name="argocd",
+        module="github.com/argoproj/argo-cd/v3",
+        programs=("argocd",),
+        packages=("github.com/argoproj/argo-cd/v3/cmd",),
+        duration="about 5 minutes",
+    ),
+    Source(
+        name="prometheus",
+        module="github.com/prometheus/prometheus",
+        programs=("prometheus", "promtool"),
+        packages=tuple(f"github.com/prometheus/prometheus/cmd/{program}" for program in ("prometheus", "promtool")),
+        duration="about 5 minutes",
+        tags="remove_all_sd enable_kubernetes_sd",
+    ),
+    Source(
+        name="prometheus-operator",
+        module="github.com/prometheus-operator/prometheus-operator",
+        programs=("operator", "prometheus-config-reloader"),
+        packages=tuple(
+            f"github.com/prometheus-operator/prometheus-operator/cmd/{program}"
+            for program in ("operator", "prometheus-config-reloader")
+        ),
+        duration="about 2 minutes",
+    ),
+    Source(
+        name="registry",
+        module="github.com/distribution/distribution/v3",
+        programs=("registry",),
+        packages=("github.com/distribution/distribution/v3/cmd/registry",),
+        duration="about 1 minute",
     ),
     Source(
         name="actionlint",
@@ -161,6 +194,19 @@ def source_of(program: str) -> Source:
 def version_of(source: Source) -> str:
     """Return the pinned version, such as "v1.37.2", as go.mod has it; empty for a program of our own."""
     return required_version((_MODULES / source.name / "go.mod").read_text(), source.module) if source.module else ""
+
+
+def module_folder(program: str) -> Path:
+    """Return where the module that a program is built from has its files, such as manifests; it is downloaded if need be.
+
+    Raises:
+        CommandError: There is no Go, or the module cannot be had.
+    """
+    source = source_of(program)
+    module = f"{source.module}@{version_of(source)}"
+    env = os.environ | {"GOFLAGS": "-mod=mod", "GOWORK": "off"}
+    found = json.loads(output(["go", "mod", "download", "-json", module], timeout=300, env=env))
+    return Path(found["Dir"])
 
 
 def required_version(go_mod: str, module: str) -> str:
@@ -270,7 +316,8 @@ def _build(source: Source, progress: Progress) -> None:
 def _go_build(source: Source, version: str, go: Path, folder: Path, progress: Progress) -> None:
     # GOFLAGS of the person's own would change what is built, and GOWORK could name other modules.
     env = os.environ | {"CGO_ENABLED": "0", "GOFLAGS": "", "GOWORK": "off"}
-    out = folder / source.name if source.packages == (".",) else f"{folder}/"
+    # One package is named after its program, which Argo CD's `cmd` is not by itself.
+    out = folder / source.programs[0] if len(source.packages) == 1 else f"{folder}/"
     run_long(
         [go, "build", *flags(source, version), "-o", out, *source.packages],
         f"building {source.name}",

@@ -101,7 +101,7 @@ def run_long(  # noqa: PLR0913 - each is a property of one long command, all but
                 stdout=said,
                 stderr=said,
                 start_new_session=True,
-                preexec_fn=_die_with_parent,  # noqa: PLW1509 - there are no threads in this program
+                preexec_fn=die_with_parent,  # noqa: PLW1509 - there are no threads in this program
             )
         except OSError as error:
             message = f"{what}: cannot run {command[0]}: {error.strerror}"
@@ -139,5 +139,6 @@ def _read(file: IO[bytes]) -> str:
     return file.read().decode(errors="replace")
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
+    """Between fork and exec: be killed when the parent ends, however it ends."""
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
