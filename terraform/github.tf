@@ -1,4 +1,4 @@
-# The role that train-model.yml takes: it starts the one state machine and looks at its executions.
+# The role that train-model.yml takes: it starts the one state machine and looks at its executions and at the log of their jobs.
 data "aws_iam_openid_connect_provider" "github" {
   url = "https://token.actions.githubusercontent.com" # made by bootstrap/
 }
@@ -51,5 +51,11 @@ data "aws_iam_policy_document" "train" {
     sid       = "Follow"
     actions   = ["states:DescribeExecution", "states:GetExecutionHistory"]
     resources = ["arn:${local.partition}:states:${var.region}:${local.account}:execution:${aws_sfn_state_machine.retraining.name}:*"]
+  }
+
+  statement {
+    sid       = "ReadWhyAJobFailed"
+    actions   = ["logs:GetLogEvents"]
+    resources = ["${aws_cloudwatch_log_group.training.arn}:*"]
   }
 }

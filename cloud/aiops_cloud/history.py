@@ -2,9 +2,23 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 Event = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Log:
+    """Where a Batch job wrote what it had to say.
+
+    Attributes:
+        group: CloudWatch's log group.
+        stream: The stream in it, which is the job's alone.
+    """
+
+    group: str
+    stream: str
 
 
 def lines(events: Sequence[Event], after: int = 0) -> list[str]:
@@ -58,17 +72,28 @@ def cause(error: str | None, text: str | None) -> str:
     job = _object(text)
     if "JobId" not in job:
         return f"{name}: {text}" if text else name
-    attempts = job.get("Attempts") or [{}]
-    container = {**(attempts[-1].get("Container") or {}), **(job.get("Container") or {})}
+    container = _container(job)
     parts = [f"{name}: Batch job {job['JobId']} {job.get('Status', 'FAILED')}"]
     if (code := container.get("ExitCode")) is not None:
         parts.append(f"exit code {code}")
     parts += [str(reason) for reason in (job.get("StatusReason"), container.get("Reason")) if reason]
-    if stream := container.get("LogStreamName"):
-        options = (container.get("LogConfiguration") or {}).get("Options") or {}
-        group = options.get("awslogs-group", "/aws/batch/job")
-        parts.append(f"its log: aws logs tail {group} --log-stream-names {stream}")
+    if found := log(text):
+        parts.append(f"its log: aws logs tail {found.group} --log-stream-names {found.stream}")
     return "; ".join(parts)
+
+
+def log(text: str | None) -> Log | None:
+    """Find the log of the Batch job that a cause tells of; None where there is no job or it has not begun."""
+    container = _container(_object(text))
+    options = (container.get("LogConfiguration") or {}).get("Options") or {}
+    stream = container.get("LogStreamName")
+    return Log(options.get("awslogs-group", "/aws/batch/job"), stream) if stream else None
+
+
+def _container(job: Mapping[str, Any]) -> dict[str, Any]:
+    # The last attempt knows its log and how it ended, the job how its container was configured.
+    attempts = job.get("Attempts") or [{}]
+    return {**(attempts[-1].get("Container") or {}), **(job.get("Container") or {})}
 
 
 def _object(text: str | None) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Start an execution and follow it: the only I/O with AWS."""
+"""Start an execution, follow it, and read the end of a failed job's log: the only I/O with AWS."""
 
 import json
 import time
@@ -22,6 +22,7 @@ from aiops_cloud.errors import (
 )
 
 _STILL_SECONDS = 30.0
+_LOG_LINES = 20
 # Standard retries cover throttling and short failures of AWS; what is bounded here is one request.
 _CONFIG = Config(connect_timeout=10, read_timeout=30, retries={"mode": "standard", "max_attempts": 5})
 _CREDENTIALS = (
@@ -35,7 +36,7 @@ def start(machine: StateMachine, execution: Execution, given: Mapping[str, str])
     Raises:
         CloudError: As the tree in `errors` says.
     """
-    client = _client(machine.region)
+    client = _client("stepfunctions", machine.region)
     with _clear_errors(f"start {execution.name}", machine.arn):
         client.start_execution(stateMachineArn=machine.arn, name=execution.name, input=json.dumps(given))
 
@@ -45,7 +46,7 @@ def follow(execution: Execution, progress: Callable[[str], None], *, timeout: fl
 
     Args:
         execution: Which one.
-        progress: Takes a line for each step, and one now and then while nothing happens.
+        progress: Takes a line for each step, one now and then while nothing happens, and the end of a failed job's log.
         timeout: Seconds after which it is no longer followed; the execution goes on.
         every: Seconds between two looks.
 
@@ -57,7 +58,7 @@ def follow(execution: Execution, progress: Callable[[str], None], *, timeout: fl
         StillRunningError: It had not ended after `timeout`.
         CloudError: As the tree in `errors` says.
     """
-    client = _client(execution.region)
+    client = _client("stepfunctions", execution.region)
     started = told = time.monotonic()
     seen = 0
     while True:
@@ -73,6 +74,8 @@ def follow(execution: Execution, progress: Callable[[str], None], *, timeout: fl
             output: dict[str, Any] = json.loads(found.get("output") or "{}")
             return output
         if found["status"] != "RUNNING":
+            for line in _end_of_log(execution, history.log(found.get("cause"))):
+                progress(f"  | {line}")
             message = (
                 f"execution {execution.name} {found['status']}: {history.cause(found.get('error'), found.get('cause'))}"
             )
@@ -89,9 +92,22 @@ def follow(execution: Execution, progress: Callable[[str], None], *, timeout: fl
         time.sleep(every)
 
 
-def _client(region: str) -> Any:  # noqa: ANN401 - boto3 makes its clients' types at run time
+def _end_of_log(execution: Execution, log: history.Log | None) -> list[str]:
+    if not log:
+        return []
+    try:
+        with _clear_errors("read the job's log", log.group):
+            found = _client("logs", execution.region).get_log_events(
+                logGroupName=log.group, logStreamName=log.stream, limit=_LOG_LINES, startFromHead=False
+            )
+    except CloudError as error:  # the cause is known without it, and comes next
+        return [str(error)]
+    return [event["message"] for event in found["events"]]
+
+
+def _client(service: str, region: str) -> Any:  # noqa: ANN401 - boto3 makes its clients' types at run time
     with _clear_errors("use AWS", region):
-        return boto3.client("stepfunctions", region_name=region, config=_CONFIG)
+        return boto3.client(service, region_name=region, config=_CONFIG)
 
 
 @contextmanager

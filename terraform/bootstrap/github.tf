@@ -92,7 +92,7 @@ data "aws_iam_policy_document" "boundary" {
 
   statement {
     sid       = "Logs"
-    actions   = ["logs:CreateLogStream", "logs:PutLogEvents"]
+    actions   = ["logs:CreateLogStream", "logs:GetLogEvents", "logs:PutLogEvents"]
     resources = ["arn:${local.partition}:logs:${var.region}:${local.account}:log-group:/${var.name}/*"]
   }
 

@@ -74,6 +74,19 @@ data "aws_iam_policy_document" "roles" {
     }
   }
 
+  # The first compute environment of an account brings Batch's own role with it.
+  statement {
+    sid       = "BatchsOwnRole"
+    actions   = ["iam:CreateServiceLinkedRole"]
+    resources = ["arn:${local.partition}:iam::${local.account}:role/aws-service-role/batch.amazonaws.com/AWSServiceRoleForBatch"]
+
+    condition {
+      test     = "StringEquals"
+      variable = "iam:AWSServiceName"
+      values   = ["batch.amazonaws.com"]
+    }
+  }
+
   statement {
     sid       = "FindGitHub"
     actions   = ["iam:GetOpenIDConnectProvider"]

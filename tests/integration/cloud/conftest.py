@@ -7,6 +7,7 @@ import re
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import boto3
@@ -130,6 +131,22 @@ class Aws:
         )
         return created["stateMachineArn"]
 
+    def write_log(self, lines):
+        """Write the log of the one job that runs, as its container would."""
+        batch, logs = self.client("batch"), self.client("logs")
+
+        def running():
+            states = ("SUBMITTED", "PENDING", "RUNNABLE", "STARTING", "RUNNING")
+            pages = [batch.list_jobs(jobQueue="training", jobStatus=state)["jobSummaryList"] for state in states]
+            return [job["jobId"] for page in pages for job in page]
+
+        (job,) = until(running, seconds=30)
+        where = {"logGroupName": "/aws/batch/job", "logStreamName": f"training/default/{job}"}
+        logs.create_log_group(logGroupName=where["logGroupName"])
+        logs.create_log_stream(**where)
+        now = int(time.time() * 1000)
+        logs.put_log_events(**where, logEvents=[{"timestamp": now, "message": line} for line in lines])
+
     def jobs(self, execution):
         """What Batch was told to run in an execution: each job's environment."""
         events = self.client("stepfunctions").get_execution_history(
@@ -167,6 +184,14 @@ def aws(tmp_path_factory):
 def failing_aws(tmp_path_factory):
     """An AWS whose jobs fail."""
     server = Aws(tmp_path_factory.mktemp("failing-aws") / "log", job_fails_after=0)
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def slowly_failing_aws(tmp_path):
+    """An AWS whose jobs fail after some seconds."""
+    server = Aws(tmp_path / "log", job_fails_after=4)
     yield server
     server.stop()
 

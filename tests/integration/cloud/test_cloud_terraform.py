@@ -1,5 +1,6 @@
 """terraform/ as real tools read it: hclfmt, python-hcl2, checkov; and rules of ours about rights."""
 
+import json
 import os
 import re
 import subprocess
@@ -108,6 +109,19 @@ def test_all_resources_only_where_there_are_none_to_name(folder):
     ]
     assert [] == [action for action in wide if not WITHOUT_RESOURCES.fullmatch(action)]
     assert [] != wide
+
+
+def test_policies_fit():
+    """AWS takes 6,144 characters in a managed policy, and 10,240 in all the inline policies of a role."""
+    sizes = {}
+    for folder in FOLDERS:
+        for name, statement in statements(folder):
+            text = json.dumps(statement, separators=(",", ":"))
+            text = re.sub(r"\$\{[^}]*\}", "x" * 20, text)
+            sizes[folder, name] = sizes.get((folder, name), 60) + len(text)
+    inline = [sizes[FOLDERS[1], f"aws_iam_policy_document.{name}"] for name in ("state_access", "roles", "services")]
+    assert [] == [(name, size) for (_, name), size in sizes.items() if size > 6144 and not name.endswith("services")]
+    assert sum(inline) < 9000  # the rest is for the lists of ARNs that a name stands for
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)

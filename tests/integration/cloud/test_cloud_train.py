@@ -72,6 +72,17 @@ def test_a_failed_job_is_the_cause(failing_aws):
     assert "its log: aws logs tail /aws/batch/job --log-stream-names training/default/" in last
 
 
+def test_the_end_of_a_failed_jobs_log_is_shown(slowly_failing_aws):
+    """What the container said last stands before the cause."""
+    process = slowly_failing_aws.start("train", "--name", "worse", "--every", "0.1")
+    slowly_failing_aws.write_log(["evaluated: 0.91", "error: not promoted: 0.91 is worse than the 0.96 in service"])
+    said = process.communicate(timeout=60)[1].splitlines()
+    assert 1 == process.returncode
+    assert ["  | evaluated: 0.91", "  | error: not promoted: 0.91 is worse than the 0.96 in service"] == [
+        line.partition("] ")[2] for line in said[-3:-1]
+    ]
+
+
 def test_an_input_that_the_machine_refuses(aws):
     """The definition's own sentence arrives."""
     started = aws.client("stepfunctions").start_execution(

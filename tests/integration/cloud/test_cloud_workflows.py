@@ -65,6 +65,12 @@ def test_rights_bounds_and_concurrency(name):
     assert [] == [job for job, body in workflow["jobs"].items() if "timeout-minutes" not in body]
 
 
+def test_one_version_of_uv():
+    """Train Model installs the uv that everybody has."""
+    (version,) = re.findall(r"^UV_VERSION := (\S+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert [version] == re.findall(r"uv==(\S+)", WORKFLOWS["train-model"].read_text())
+
+
 @pytest.mark.parametrize("name", WORKFLOWS)
 def test_no_long_lived_key(name):
     """Nothing is taken from the repository's secrets, and no key of AWS is named."""
