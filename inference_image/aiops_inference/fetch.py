@@ -88,4 +88,6 @@ def _last_words(error: InferenceError) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    ended = main()
+    sys.stderr.flush()
+    os._exit(ended)  # the library's threads do not always outlive an interpreter that is taken down in order

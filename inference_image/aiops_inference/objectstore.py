@@ -81,7 +81,7 @@ class Directory:
         self.uri = uri.rstrip("/")
         scheme = urlsplit(uri).scheme
         prefix, variables = CREDENTIALS[scheme]
-        given = any(name.startswith(prefix) for name in environ)
+        given = any(value and name.startswith(prefix) for name, value in environ.items())
         self._unnamed = not given and scheme != "https"  # then a cloud's own service for credentials was asked
         self._advice = (
             "look at the Secret of spec.model.artifacts.secretRef"
