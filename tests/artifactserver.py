@@ -9,12 +9,13 @@ import ssl
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
 from aiops_localcluster.certificates import Authority
 
-TOKEN = "Bearer not-for-logs"
+AUTHORIZATION = "Bearer not-for-logs"
 
 
 class ArtifactServer:
@@ -42,7 +43,7 @@ class ArtifactServer:
         pair = authority.server("server", "artifacts", ("127.0.0.1",))
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(pair.certificate, pair.key)
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (Handler,), {"served": self}))
         self._server.daemon_threads = True
         self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
         self.uri = f"https://127.0.0.1:{self._server.server_address[1]}/iris/v3"
@@ -63,62 +64,67 @@ class ArtifactServer:
         """First bytes of the requests for a file's content, in their order."""
         return [first for method, asked, first in self.asked if (method, asked) == ("GET", name)]
 
-    def _handler(self):
-        served = self
 
-        class Handler(http.server.BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
+class Handler(http.server.BaseHTTPRequestHandler):
+    """Answers one request after the other; `served` is the server that they are made to."""
 
-            def do_HEAD(self):
-                """What a file is."""
-                self.answer()
+    protocol_version = "HTTP/1.1"
+    served = None
 
-            def do_GET(self):
-                """A file, or the rest of one."""
-                content = self.answer()
-                if content is None:
-                    return
-                with contextlib.suppress(OSError):
-                    if served.cuts:
-                        self.wfile.write(content[: served.cuts.pop(0)])
-                        self.wfile.flush()
-                        self.close_connection = True
-                        self.connection.unwrap()
-                        return
-                    half = len(content) // 2
-                    self.wfile.write(content[:half])
-                    served.between()
-                    self.wfile.write(content[half:])
+    def do_HEAD(self):
+        """What a file is."""
+        self.answer()
 
-            def answer(self):
-                """Status and headers; the content that is to follow, None for none."""
-                name = self.path.removeprefix("/iris/v3/")
-                first = int(self.headers.get("Range", "bytes=0-").removeprefix("bytes=").partition("-")[0])
-                served.asked.append((self.command, name, first))
-                status = served.statuses.get(name, 200 if name in served.files else 404)
-                if self.headers["Authorization"] != TOKEN:
-                    status = 401
-                tag = f'"{hashlib.sha256(served.files.get(name, b"")).hexdigest()}"'
-                if self.headers.get("If-Match", tag) != tag:
-                    status = 412
-                content = served.files[name] if status == 200 else b""
-                size = len(content)
-                if status == 200 and "Range" in self.headers and served.ranges:
-                    status, content = 206, content[first:]
-                self.send_response(status)
-                if status == 206:
-                    self.send_header("Content-Range", f"bytes {first}-{size - 1}/{size}")
-                if served.tagged:
-                    self.send_header("ETag", tag)
-                self.send_header("Last-Modified", "Wed, 02 Jan 2030 03:04:05 GMT")
-                self.send_header("Content-Length", str(len(content)))
-                self.end_headers()
-                return content if status in {200, 206} else None
+    def do_GET(self):
+        """A file, or the rest of one."""
+        content = self.answer()
+        if content is None:
+            return
+        with contextlib.suppress(OSError):
+            if self.served.cuts:
+                self.wfile.write(content[: self.served.cuts.pop(0)])
+                self.wfile.flush()
+                self.close_connection = True
+                self.connection.unwrap()
+                return
+            half = len(content) // 2
+            self.wfile.write(content[:half])
+            self.served.between()
+            self.wfile.write(content[half:])
 
-            def log_message(self, *_):
-                """Say nothing."""
+    def answer(self):
+        """Status and headers; the content that is to follow, None for none."""
+        name, served = self.path.removeprefix("/iris/v3/"), self.served
+        first = int(self.headers.get("Range", "bytes=0-").removeprefix("bytes=").partition("-")[0])
+        served.asked.append((self.command, name, first))
+        content = served.files.get(name, b"")
+        tag = f'"{hashlib.sha256(content).hexdigest()}"'
+        status = self.status(name, tag)
+        size = len(content)
+        if status == 200 and "Range" in self.headers and served.ranges:
+            status, content = 206, content[first:]
+        elif status != 200:
+            content = b""
+        self.send_response(status)
+        if status == 206:
+            self.send_header("Content-Range", f"bytes {first}-{size - 1}/{size}")
+        if served.tagged:
+            self.send_header("ETag", tag)
+        self.send_header("Last-Modified", "Wed, 02 Jan 2030 03:04:05 GMT")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        return content if status in {200, 206} else None
 
-        return Handler
+    def status(self, name, tag):
+        """Whether the file may be had."""
+        if self.headers["Authorization"] != AUTHORIZATION:
+            return 401
+        if self.headers.get("If-Match", tag) != tag:
+            return 412
+        return self.served.statuses.get(name, 200 if name in self.served.files else 404)
+
+    def log_message(self, *_):
+        """Say nothing."""
 
 
 class Fetching:
@@ -162,7 +168,7 @@ def fetching(tmp_path):
     with contextlib.ExitStack() as stack:
 
         def start(into=folder, **environment):
-            made = Fetching(into, tmp_path / f"fetch-{len(os.listdir(tmp_path))}.log", **environment)
+            made = Fetching(into, tmp_path / f"fetch-{time.monotonic_ns()}.log", **environment)
             stack.callback(made.process.wait)
             stack.callback(made.process.kill)
             return made
@@ -187,7 +193,7 @@ def fetch_from(artifact_server, fetching):
         given = {
             "ARTIFACTS_URI": artifact_server.uri,
             "ARTIFACTS_CA_CERTIFICATE": artifact_server.certificate,
-            "ARTIFACTS_AUTHORIZATION": TOKEN,
+            "ARTIFACTS_AUTHORIZATION": AUTHORIZATION,
         }
         return fetching(**given | changed)
 

@@ -7,7 +7,7 @@ import subprocess
 import threading
 
 import pytest
-from artifactserver import TOKEN
+from artifactserver import AUTHORIZATION
 from waiting import until
 
 MODEL = "model.skops"
@@ -35,7 +35,7 @@ def test_all_artifacts_are_put_in_place(artifact_server, fetch_from):
     events = [(event["event"], event.get("file")) for event in run.events()]
     names = ["baseline.npy", "expectations.json", "manifest.json", MODEL]
     assert [(event, name) for name in names for event in ("fetching", "fetched")] == events
-    assert TOKEN not in run.log.read_text()
+    assert AUTHORIZATION not in run.log.read_text()
 
 
 def test_what_was_fetched_is_served(fetch_from, run):
