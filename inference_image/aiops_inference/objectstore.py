@@ -39,15 +39,18 @@ RETRIES: "Final[RetryConfig]" = {"max_retries": 6, "retry_timeout": timedelta(mi
 TIMEOUTS: "Final[ClientConfig]" = {"timeout": "24h", "read_timeout": "30s", "connect_timeout": "10s"}
 AUTHORIZATION: Final = "ARTIFACTS_AUTHORIZATION"
 CERTIFICATE: Final = "ARTIFACTS_CA_CERTIFICATE"
-_AZURE: Final = ("AZURE_", "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY or AZURE_STORAGE_SAS_KEY")
+_AZURE: Final = (("AZURE_",), "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY or AZURE_STORAGE_SAS_KEY")
 # By scheme: how the variables with its credentials begin, and which they are.
 CREDENTIALS: Final = {
-    "s3": ("AWS_", "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (AWS_SKIP_SIGNATURE=true where everybody may read)"),
-    "gs": ("GOOGLE_", "GOOGLE_SERVICE_ACCOUNT_KEY (GOOGLE_SKIP_SIGNATURE=true where everybody may read)"),
+    "s3": (
+        ("AWS_ACCESS_KEY_ID", "AWS_WEB_IDENTITY", "AWS_CONTAINER", "AWS_SKIP"),
+        "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (AWS_SKIP_SIGNATURE=true where everybody may read)",
+    ),
+    "gs": (("GOOGLE_",), "GOOGLE_SERVICE_ACCOUNT_KEY (GOOGLE_SKIP_SIGNATURE=true where everybody may read)"),
     "az": _AZURE,
     "abfs": _AZURE,
     "abfss": _AZURE,
-    "https": (AUTHORIZATION, AUTHORIZATION),
+    "https": ((AUTHORIZATION,), AUTHORIZATION),
 }
 _QUERY: Final = re.compile(r"\?[^\s:]*")  # of a URL in an error: it may be a signature
 
@@ -80,8 +83,8 @@ class Directory:
         """
         self.uri = uri.rstrip("/")
         scheme = urlsplit(uri).scheme
-        prefix, variables = CREDENTIALS[scheme]
-        given = any(value and name.startswith(prefix) for name, value in environ.items())
+        prefixes, variables = CREDENTIALS[scheme]
+        given = any(value and name.startswith(prefixes) for name, value in environ.items())
         self._unnamed = not given and scheme != "https"  # then a cloud's own service for credentials was asked
         self._advice = (
             "look at the Secret of spec.model.artifacts.secretRef"
