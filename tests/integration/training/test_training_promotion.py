@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import stat
 
 import pytest
@@ -93,7 +92,7 @@ def test_a_model_that_came_into_service_meanwhile_is_not_replaced(repository, ir
     repository.commit("services/iris.yaml", SERVICE)
     other = SERVICE.replace("models/iris:1", "models/iris:2")
 
-    with pytest.raises(PromotionError, match="another model has come into service meanwhile.*iris:2"):
+    with pytest.raises(PromotionError, match=r"another model has come into service meanwhile.*iris:2"):
         promoted(repository, iris, before=lambda: repository.commit("services/iris.yaml", other))
     assert other == repository.pulled("services/iris.yaml")
 
@@ -186,7 +185,9 @@ def test_the_next_config_map_takes_the_place_of_the_last(repository, iris):
         name
         == yaml.safe_load(repository.pulled("services/iris.yaml"))["spec"]["model"]["artifacts"]["configMap"]["name"]
     )
-    assert ["iris-artifacts.yaml", "iris.yaml"] == sorted(os.listdir(repository.clone / "services"))
+    assert ["iris-artifacts.configmap.yaml", "iris.yaml"] == sorted(
+        path.name for path in (repository.clone / "services").iterdir()
+    )
 
 
 def test_a_config_map_among_other_objects_is_not_overwritten(repository, iris):
