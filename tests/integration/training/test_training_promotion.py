@@ -185,7 +185,7 @@ def test_the_next_config_map_takes_the_place_of_the_last(repository, iris):
         name
         == yaml.safe_load(repository.pulled("services/iris.yaml"))["spec"]["model"]["artifacts"]["configMap"]["name"]
     )
-    assert ["iris-artifacts.yaml", "iris.yaml"] == sorted(
+    assert ["iris-artifacts.configmap.yaml", "iris.yaml"] == sorted(
         path.name for path in (repository.clone / "services").iterdir()
     )
 
