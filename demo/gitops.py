@@ -314,7 +314,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, stop)
     os.chdir(ROOT)
     # A cluster of its own: the programs of Argo CD end with the demo, and `make demo` has its own objects.
-    cluster = open_cluster("local", f"{default_instance().name}-gitops")
+    cluster = open_cluster("local", f"{default_instance().name}-loop")
     if not isinstance(cluster, LocalCluster):
         print("the demo of the whole circle needs CLUSTER=local", file=sys.stderr)
         return 2
