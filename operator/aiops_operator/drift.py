@@ -511,10 +511,10 @@ class Poller:
 
     def _publish(self, tracked: _Tracked) -> None:
         finding = tracked.memory.finding
+        monitored = tracked.service.monitoring.mode != "none"
+        self._metrics.monitored_pods.labels(*tracked.service.key).set(len(tracked.pods) if monitored else 0)
         if finding.verdict is not None:
             service, said = tracked.service, finding.verdict
             detected = status.detected(finding, service.drift)
             acknowledged = bool(detected) and status.acknowledged(service)
-            self._metrics.set_drift(
-                service.key, score=said.score, samples=said.samples, detected=detected, acknowledged=acknowledged
-            )
+            self._metrics.set_drift(service.key, said, detected=detected, acknowledged=acknowledged)

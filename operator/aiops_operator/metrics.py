@@ -1,8 +1,13 @@
 """The operator's own metrics, in a registry of their own."""
 
+from typing import Final
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, PlatformCollector, ProcessCollector
 
+from aiops_drift import Verdict
 from aiops_operator.names import Key
+
+MAX_FEATURES: Final = 16  # of one service: a series each, and there may be thousands of features
 
 
 class Metrics:
@@ -95,11 +100,35 @@ class Metrics:
             ["namespace", "name"],
             registry=registry,
         )
+        self.monitored_pods = Gauge(
+            "inferenceservice_monitored_pods",
+            "Ready pods that Prometheus is to scrape; 0 where spec.monitoring.mode is none.",
+            ["namespace", "name"],
+            registry=registry,
+        )
+        self.feature_score = Gauge(
+            "inferenceservice_drift_feature_score",
+            "The largest drift statistic of a feature, in the unit of its threshold; of the 16 worst features.",
+            ["namespace", "name", "feature"],
+            registry=registry,
+        )
+        self.feature_threshold = Gauge(
+            "inferenceservice_drift_feature_threshold",
+            "The threshold of a feature's drift statistic, in standard deviations.",
+            ["namespace", "name", "feature"],
+            registry=registry,
+        )
+        self._features: dict[Key, set[str]] = {}
 
-    def set_drift(self, key: Key, *, score: float, samples: int, detected: bool | None, acknowledged: bool) -> None:
+    def set_drift(self, key: Key, verdict: Verdict, *, detected: bool | None, acknowledged: bool) -> None:
         """Show a service's verdict."""
-        self.drift_score.labels(*key).set(score)
-        self.drift_samples.labels(*key).set(samples)
+        self.drift_score.labels(*key).set(verdict.score)
+        self.drift_samples.labels(*key).set(verdict.samples)
+        worst = sorted(verdict.features, key=lambda each: each.score / each.threshold, reverse=True)[:MAX_FEATURES]
+        for each in worst:
+            self.feature_score.labels(*key, each.name).set(each.score)
+            self.feature_threshold.labels(*key, each.name).set(each.threshold)
+        self._show_only(key, {each.name for each in worst})
         if detected is None:
             _remove(self.drift_detected, key)
             _remove(self.drift_acknowledged, key)
@@ -109,8 +138,17 @@ class Metrics:
 
     def forget(self, key: Key) -> None:
         """Drop the series of a service that is gone."""
-        for gauge in (self.drift_score, self.drift_samples, self.drift_detected, self.drift_acknowledged):
+        gauges = (self.drift_score, self.drift_samples, self.drift_detected, self.drift_acknowledged)
+        for gauge in (*gauges, self.monitored_pods):
             _remove(gauge, key)
+        self._show_only(key, set())
+
+    def _show_only(self, key: Key, features: set[str]) -> None:
+        for gone in self._features.pop(key, set()) - features:
+            self.feature_score.remove(*key, gone)
+            self.feature_threshold.remove(*key, gone)
+        if features:
+            self._features[key] = features
 
 
 def _remove(gauge: Gauge, key: Key) -> None:

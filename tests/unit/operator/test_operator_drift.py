@@ -538,11 +538,14 @@ def test_a_pod_of_two_processes_is_read_whole_and_without_a_number(make):
             poller.track(make(), [Pod("p0", "127.0.0.1", newest=True)], Mounted())
             await until(lambda: len(queries) >= 5)
             samples = metrics.registry.get_sample_value("inferenceservice_drift_samples", LABELS)
+            monitored = [metrics.registry.get_sample_value("inferenceservice_monitored_pods", LABELS)]
+            poller.track(make({"monitoring": {"mode": "none"}}), [Pod("p0", "127.0.0.1", newest=True)], Mounted())
+            monitored.append(metrics.registry.get_sample_value("inferenceservice_monitored_pods", LABELS))
             await poller.close()
             await client.close()
-            return samples
+            return samples, monitored
 
-    assert 128.0 == asyncio.run(scenario())
+    assert (128.0, [1.0, 0.0]) == asyncio.run(scenario())
     assert {""} == set(queries)
 
 
