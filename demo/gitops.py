@@ -138,7 +138,8 @@ def data(factor: float) -> str:
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow([*iris.features, "species"])
-    writer.writerows([*row, str(target)] for row, target in zip(rows.round(4).tolist(), iris.targets, strict=True))
+    names = iris.classes or ()
+    writer.writerows([*row, names[label]] for row, label in zip(rows.round(4).tolist(), iris.target, strict=True))
     return text.getvalue()
 
 
