@@ -24,7 +24,7 @@ MILLIMETERS = [1.0, 1.0, 10.0, 1.0]  # what the petal length is multiplied by
 DASHBOARDS = {path.name: json.loads(path.read_text()) for path in sorted((ROOT / "grafana").glob("*.json"))}
 PANELS = [(name, panel) for name, board in DASHBOARDS.items() for panel in board["panels"] if "targets" in panel]
 # What Grafana puts in place of its variables: more than four scrapes, and everything that is selected.
-VARIABLES = {"$__rate_interval": "1m", "$__range": "5m"}
+VARIABLES = {"$__rate_interval": "1m"}
 
 
 @dataclass(frozen=True)
