@@ -47,6 +47,14 @@ demo: env ## Watch the main job on a real Kubernetes: served, drift seen, drift 
 demo-down: env ## Remove what the demo made, the local cluster too
 	@$(RUN) python demo/demo.py --down
 
+.PHONY: demo-gitops
+demo-gitops: env ## Watch the whole circle with a real Argo CD: drift, a Job trains again, a commit, a rollout, drift is over
+	@$(RUN) python demo/gitops.py
+
+.PHONY: demo-gitops-down
+demo-gitops-down: env ## Remove what it made
+	@$(RUN) python demo/gitops.py --down
+
 .PHONY: cluster-up
 cluster-up: env ## Start a Kubernetes on this machine (CLUSTER=kind|current uses yours)
 	@$(RUN) python -m aiops_localcluster up --cluster $(CLUSTER)
@@ -83,7 +91,7 @@ bench-operator: env ## Measure 500 services, beside KServe's controller (ten min
 	  $(RUN) python bench/bench_operator.py $(BENCH_ARGS)
 
 .PHONY: images
-images: env ## Build both images from the Dockerfiles
+images: env ## Build the images from the Dockerfiles
 	@$(RUN) python -m aiops_localcluster build-images
 
 .PHONY: lint

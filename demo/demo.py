@@ -42,6 +42,9 @@ class DemoError(Exception):
 class Demo:
     """One run against one cluster."""
 
+    namespace = NAMESPACE
+    service = RELEASE
+
     def __init__(self, cluster: Cluster) -> None:
         self.cluster = cluster
         self.started = time.monotonic()
@@ -62,7 +65,7 @@ class Demo:
         Raises:
             DemoError: kubectl failed; with what it said.
         """
-        return self._run("kubectl", ["--namespace", NAMESPACE, *arguments], stdin)
+        return self._run("kubectl", ["--namespace", self.namespace, *arguments], stdin)
 
     def helm(self, *arguments: str) -> str:
         """Run helm in the demo's namespace and return its output.
@@ -70,7 +73,7 @@ class Demo:
         Raises:
             DemoError: helm failed; with what it said.
         """
-        return self._run("helm", ["--namespace", NAMESPACE, *arguments], None)
+        return self._run("helm", ["--namespace", self.namespace, *arguments], None)
 
     def _run(self, tool: str, arguments: Sequence[str], stdin: str | None) -> str:
         environment = {**os.environ, "KUBECONFIG": str(self.cluster.kubeconfig)}
@@ -128,11 +131,14 @@ class Demo:
         """
         try:
             self.kubectl(
-                "wait", f"--for=condition={condition}={status}", f"inferenceservice/{RELEASE}", f"--timeout={seconds}s"
+                "wait",
+                f"--for=condition={condition}={status}",
+                f"inferenceservice/{self.service}",
+                f"--timeout={seconds}s",
             )
         except DemoError as error:
             path = '{range .status.conditions[*]}{.type}={.status} {.reason}: {.message}{"\\n"}{end}'
-            seen = self.kubectl("get", "inferenceservice", RELEASE, "--output", f"jsonpath={path}")
+            seen = self.kubectl("get", "inferenceservice", self.service, "--output", f"jsonpath={path}")
             message = f"{condition} did not become {status} within {seconds} s; the conditions are\n{seen}"
             raise DemoError(message) from error
 
@@ -289,7 +295,8 @@ def _image(reference: str) -> Iterator[tuple[str, str]]:
     yield "tag", tag
 
 
-def _stop(signum: int, _frame: object) -> NoReturn:
+def stop(signum: int, _frame: object) -> NoReturn:
+    """End as a program does that a signal ends, with everything cleaned up."""
     sys.exit(128 + signum)
 
 
@@ -304,7 +311,7 @@ def main() -> int:
         help="default: local",
     )
     chosen = options.parse_args()
-    signal.signal(signal.SIGTERM, _stop)
+    signal.signal(signal.SIGTERM, stop)
     os.chdir(ROOT)
     demo = Demo(open_cluster(chosen.cluster))
     try:

@@ -1,31 +1,36 @@
 """Argo CD beside a cluster: its programs as processes of this machine, for the length of a with block.
 
-They take the cluster from KUBECONFIG, keep their state in Redis and in a folder of their own, and listen on loopback only.
+They take the cluster from KUBECONFIG, keep their state in Redis and in a folder of their own, and listen on loopback, the
+controller's metrics apart, for which Argo CD knows no address.
 """
 
 import contextlib
 import json
 import os
-import socket
-import subprocess
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from aiops_localcluster import binaries, packages
 from aiops_localcluster.cluster import Cluster
-from aiops_localcluster.commands import die_with_parent, output, tail_of
-from aiops_localcluster.errors import CommandError, StartError
+from aiops_localcluster.commands import output
+from aiops_localcluster.daemon import daemon, free_ports, listens, wait_until
+from aiops_localcluster.errors import CommandError, UnsupportedError
 
 NAMESPACE = "argocd"
-NEEDS = {"redis-server": "redis-server", "git": "git"}
-_START_SECONDS = 60.0
-_STOP_SECONDS = 10.0
-_POLL_SECONDS = 0.1
+_NEEDS = {"redis-server": "redis-server", "git": "git"}
+_LOOPBACK = "127.0.0.1"
 _KINDS = ("applications", "applicationsets", "appprojects")
 _CONFIG = ("argocd-cm", "argocd-secret", "argocd-rbac-cm", "argocd-cmd-params-cm")
+_FOLDERS = (
+    "ARGOCD_GNUPGHOME",
+    "ARGOCD_TLS_DATA_PATH",
+    "ARGOCD_SSH_DATA_PATH",
+    "ARGOCD_PLUGINSOCKFILEPATH",
+    "TMPDIR",
+    "HOME",
+)
 
 
 @dataclass(frozen=True)
@@ -34,7 +39,7 @@ class ArgoCD:
 
     Attributes:
         program: The CLI.
-        server: Where its API is, as host:port; anybody may do anything there.
+        server: Where its API is, as host:port; anybody on this machine may do anything there.
         environment: What the CLI is run with.
     """
 
@@ -47,83 +52,113 @@ class ArgoCD:
 
         Raises:
             CommandError: It failed; with what it said.
+            TimeoutExpiredError: It took longer than `timeout` seconds.
         """
         where = ("--server", self.server, "--plaintext", "--auth-token", "none")
         return output([self.program, *arguments, *where], timeout=timeout, env=self.environment)
 
 
+@dataclass(frozen=True)
+class Ports:
+    """A port of loopback for each thing that listens; what is only listened on has no other use."""
+
+    redis: int
+    server: int
+    repositories: int
+    applications: int
+    server_metrics: int
+    repositories_metrics: int
+    sets_metrics: int
+    sets_probe: int
+    sets_webhook: int
+
+
 @contextlib.contextmanager
-def argo_cd(cluster: Cluster, customizations: Mapping[str, str]) -> Iterator[ArgoCD]:
-    """Install Argo CD's kinds and configuration, and run it.
+def argo_cd(cluster: Cluster, customizations: Mapping[str, str] | None = None) -> Iterator[ArgoCD]:
+    """Install Argo CD's kinds and configuration, and run it; what it wrote into the cluster stays there.
 
     Args:
-        cluster: A cluster that runs.
+        cluster: A cluster that runs, without an Argo CD.
         customizations: Further keys of the ConfigMap argocd-cm.
 
     Raises:
+        UnsupportedError: The cluster has an Argo CD, which is left alone.
         LocalClusterError: A program could not be had or did not start.
     """
-    packages.ensure(NEEDS, cluster.progress)
+    packages.ensure(_NEEDS, cluster.progress)
+    redis = packages.which("redis-server") or Path("/usr/bin/redis-server")
     program = cluster.tool("argocd")
     with tempfile.TemporaryDirectory(prefix="argocd-") as folder, contextlib.ExitStack() as running:
         place = Path(folder)
         environment = _environment(cluster, place)
-        _install(cluster, customizations)
-        redis, server, repository, *metrics = _free_ports(6)
-        links = {name: place / "bin" / f"argocd-{name}" for name in ("server", "repo-server", "application-controller")}
-        for link in links.values():
-            link.symlink_to(program)  # the name decides what the program is
-        stores = ("--redis", f"127.0.0.1:{redis}")
-        trees = ("--repo-server", f"127.0.0.1:{repository}")
-        redis_server = packages.which("redis-server") or Path("redis-server")
+        _install(cluster, customizations or {})
+        ports = Ports(*free_ports(len(fields(Ports))))
+        ready: dict[str, Callable[[], bool]] = {
+            "redis-server": lambda: listens(ports.redis),
+            # It makes the project `default`; an Application that is there before it waits half a minute.
+            "argocd-server": lambda: listens(ports.server) and _has_project(cluster),
+            "argocd-repo-server": lambda: listens(ports.repositories),
+            "argocd-application-controller": lambda: listens(ports.applications),
+            "argocd-applicationset-controller": lambda: listens(ports.sets_probe),
+        }
+        for name, arguments in command_lines(ports).items():
+            path = place / "bin" / name
+            path.symlink_to(redis if name == "redis-server" else program)  # Argo CD's program is what its name says
+            running.enter_context(daemon([str(path), *arguments], ready[name], place / f"{name}.log", environment))
+        cluster.progress(f"Argo CD runs; its API is at {_LOOPBACK}:{ports.server}")
+        yield ArgoCD(program, f"{_LOOPBACK}:{ports.server}", environment)
 
-        def start(what: str, ready: Callable[[], bool], *command: object) -> None:
-            running.enter_context(_process(what, [str(part) for part in command], environment, place, ready))
 
-        start(
-            *("redis", lambda: _listens(redis), redis_server, "--port", redis, "--bind", "127.0.0.1"),
-            *("--save", "", "--appendonly", "no", "--dir", place),
-        )
-        # It makes the project `default`, without which an Application waits half a minute.
-        start(
-            *(
-                "server",
-                lambda: _has_project(cluster),
-                links["server"],
-                "-n",
-                NAMESPACE,
-                "--insecure",
-                "--disable-auth",
-            ),
-            *(
-                "--address",
-                "127.0.0.1",
-                "--port",
-                server,
-                "--metrics-address",
-                "127.0.0.1",
-                "--metrics-port",
-                metrics[0],
-            ),
-            *(*stores, *trees, "--dex-server", "http://127.0.0.1:1"),
-        )
-        start(
-            *("repo-server", lambda: _listens(repository), links["repo-server"], "--address", "127.0.0.1"),
-            *("--port", repository, "--metrics-address", "127.0.0.1", "--metrics-port", metrics[1], *stores),
-            *("--revision-cache-expiration", "1s"),
-        )
-        start(
-            *("application-controller", lambda: _listens(metrics[2]), links["application-controller"], "-n", NAMESPACE),
-            *(*stores, *trees, "--metrics-port", metrics[2], "--app-resync", "5", "--app-resync-jitter", "0"),
-            *(
-                "--self-heal-backoff-timeout-seconds",
-                "1",
-                "--self-heal-backoff-factor",
-                "1",
-                "--persist-resource-health",
-            ),
-        )
-        yield ArgoCD(program, f"127.0.0.1:{server}", environment)
+def command_lines(ports: Ports) -> dict[str, tuple[str, ...]]:
+    """What each program is told, in the order in which they start: name to arguments.
+
+    Git is looked at every few seconds and a change by hand undone at once, where Argo CD's defaults are made for
+    thousands of Applications.
+    """
+    redis = f"--redis={_LOOPBACK}:{ports.redis}"
+    repositories = f"{_LOOPBACK}:{ports.repositories}"
+    namespace = f"--namespace={NAMESPACE}"
+    return {
+        "redis-server": ("--bind", _LOOPBACK, "--port", str(ports.redis), "--save", "", "--appendonly", "no"),
+        "argocd-server": (
+            namespace,
+            "--insecure",
+            "--disable-auth",
+            f"--address={_LOOPBACK}",
+            f"--port={ports.server}",
+            f"--metrics-address={_LOOPBACK}",
+            f"--metrics-port={ports.server_metrics}",
+            f"--dex-server=http://{_LOOPBACK}:1",
+            f"--repo-server={repositories}",
+            redis,
+        ),
+        "argocd-repo-server": (
+            f"--address={_LOOPBACK}",
+            f"--port={ports.repositories}",
+            f"--metrics-address={_LOOPBACK}",
+            f"--metrics-port={ports.repositories_metrics}",
+            "--revision-cache-expiration=1s",
+            redis,
+        ),
+        "argocd-application-controller": (
+            namespace,
+            f"--metrics-port={ports.applications}",
+            f"--repo-server={repositories}",
+            "--app-resync=5",
+            "--app-resync-jitter=0",
+            "--self-heal-backoff-timeout-seconds=1",
+            "--self-heal-backoff-factor=1",
+            "--persist-resource-health",
+            redis,
+        ),
+        "argocd-applicationset-controller": (
+            namespace,
+            f"--metrics-addr={_LOOPBACK}:{ports.sets_metrics}",
+            f"--probe-addr={_LOOPBACK}:{ports.sets_probe}",
+            f"--webhook-addr={_LOOPBACK}:{ports.sets_webhook}",
+            f"--argocd-repo-server={repositories}",
+        ),
+    }
 
 
 def health(program: Path, configuration: Path, resource: Path) -> tuple[str, str]:
@@ -147,17 +182,7 @@ def health(program: Path, configuration: Path, resource: Path) -> tuple[str, str
 
 
 def _environment(cluster: Cluster, place: Path) -> dict[str, str]:
-    folders = {
-        name: place / name.lower()
-        for name in (
-            "ARGOCD_GNUPGHOME",
-            "ARGOCD_TLS_DATA_PATH",
-            "ARGOCD_SSH_DATA_PATH",
-            "ARGOCD_PLUGINSOCKFILEPATH",
-            "TMPDIR",
-            "HOME",
-        )
-    }
+    folders = {name: place / name.lower() for name in _FOLDERS}
     for folder in (*folders.values(), place / "bin"):
         folder.mkdir()
     (place / "bin" / "helm").symlink_to(cluster.tool("helm"))
@@ -172,92 +197,37 @@ def _environment(cluster: Cluster, place: Path) -> dict[str, str]:
 
 
 def _install(cluster: Cluster, customizations: Mapping[str, str]) -> None:
+    found = _kubectl(cluster, "get", "deployments,statefulsets", "--output=name").split()
+    if found:
+        message = f"the cluster has an Argo CD of its own in the namespace {NAMESPACE} ({found[0]}): it is left alone"
+        raise UnsupportedError(message)
     manifests = binaries.module_folder("argocd") / "manifests"
-    kubectl: list[str | Path] = [cluster.tool("kubectl"), f"--kubeconfig={cluster.kubeconfig}"]
-    crds = [f"--filename={path}" for path in sorted((manifests / "crds").glob("*-crd.yaml"))]
-    output([*kubectl, "apply", "--server-side", "--force-conflicts", *crds], timeout=60)
-    _wait_until(lambda: all(_is_served(kubectl, kind) for kind in _KINDS), "its kinds are not served")
-    if NAMESPACE not in output([*kubectl, "get", "namespaces", "--output=jsonpath={.items[*].metadata.name}"]).split():
-        output([*kubectl, "create", "namespace", NAMESPACE])
-    config = [f"--filename={manifests / 'base' / 'config' / name}.yaml" for name in _CONFIG]
-    output([*kubectl, f"--namespace={NAMESPACE}", "apply", "--server-side", "--force-conflicts", *config])
+    apply = ("apply", "--server-side", "--force-conflicts")
+    crds = sorted((manifests / "crds").glob("*-crd.yaml"))
+    _kubectl(cluster, *apply, *(f"--filename={path}" for path in crds))
+    wait_until(lambda: all(_is_served(cluster, kind) for kind in _KINDS), lambda: "Argo CD's kinds are not served")
+    if not _kubectl(cluster, "get", "namespace", NAMESPACE, "--ignore-not-found"):
+        _kubectl(cluster, "create", "namespace", NAMESPACE)
+    config = (manifests / "base" / "config" / f"{name}.yaml" for name in _CONFIG)
+    _kubectl(cluster, *apply, *(f"--filename={path}" for path in config))
     patch = json.dumps({"data": dict(customizations)})
-    output(
-        [*kubectl, f"--namespace={NAMESPACE}", "patch", "configmap", "argocd-cm", "--type=merge", f"--patch={patch}"]
-    )
+    _kubectl(cluster, "patch", "configmap", "argocd-cm", "--type=merge", f"--patch={patch}")
 
 
-def _is_served(kubectl: Sequence[str | Path], kind: str) -> bool:
+def _is_served(cluster: Cluster, kind: str) -> bool:
     try:
-        output([*kubectl, "get", "--raw", f"/apis/argoproj.io/v1alpha1/{kind}"])
+        _kubectl(cluster, "get", "--raw", f"/apis/argoproj.io/v1alpha1/{kind}")
     except CommandError:
         return False
     return True
 
 
-def _wait_until(ready: Callable[[], bool], otherwise: str) -> None:
-    deadline = time.monotonic() + _START_SECONDS
-    while not ready():
-        if time.monotonic() > deadline:
-            message = f"Argo CD: {otherwise} after {_START_SECONDS:.0f} s"
-            raise StartError(message)
-        time.sleep(_POLL_SECONDS)
-
-
 def _has_project(cluster: Cluster) -> bool:
-    kubectl: list[str | Path] = [
-        cluster.tool("kubectl"),
-        f"--kubeconfig={cluster.kubeconfig}",
-        f"--namespace={NAMESPACE}",
-    ]
-    found = output([*kubectl, "get", "appprojects", "--output=name"])
-    keys = output([*kubectl, "get", "secret", "argocd-secret", "--output=jsonpath={.data}"])
-    return "default" in found and "server.secretkey" in keys
+    projects = _kubectl(cluster, "get", "appprojects", "--output=name").splitlines()
+    keys = _kubectl(cluster, "get", "secret", "argocd-secret", "--output=jsonpath={.data}")
+    return "appproject.argoproj.io/default" in projects and "server.secretkey" in keys
 
 
-@contextlib.contextmanager
-def _process(
-    what: str, command: Sequence[str], environment: Mapping[str, str], place: Path, ready: Callable[[], bool]
-) -> Iterator[None]:
-    log = place / f"{what}.log"
-    with log.open("wb") as said:
-        process = subprocess.Popen(
-            command,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=said,
-            stderr=said,
-            cwd=place,
-            start_new_session=True,
-            preexec_fn=die_with_parent,  # noqa: PLW1509 - there are no threads in this program
-        )
-    try:
-        deadline = time.monotonic() + _START_SECONDS
-        while not ready():
-            if process.poll() is not None or time.monotonic() > deadline:
-                state = "ended" if process.poll() is not None else "is not ready"
-                message = f"Argo CD's {what} {state}; it said last:\n{tail_of(log)}"
-                raise StartError(message)
-            time.sleep(_POLL_SECONDS)
-        yield
-    finally:
-        process.terminate()
-        try:
-            process.wait(_STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-def _free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as taken:
-        sockets = [taken.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-
-
-def _listens(port: int) -> bool:
-    with socket.socket() as tried:
-        tried.settimeout(1)
-        return tried.connect_ex(("127.0.0.1", port)) == 0
+def _kubectl(cluster: Cluster, *arguments: str) -> str:
+    kubectl = (cluster.tool("kubectl"), f"--kubeconfig={cluster.kubeconfig}", f"--namespace={NAMESPACE}")
+    return output([*kubectl, *arguments], timeout=90)

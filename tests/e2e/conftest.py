@@ -3,8 +3,7 @@
 import json
 import os
 import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -158,25 +157,14 @@ def install(world: World) -> None:
     )
 
 
-@pytest.fixture(scope="session")
-def namespace_of(world) -> Callable[[str], AbstractContextManager[Namespace]]:
-    """Makes a namespace of a name for the length of a with block."""
-
-    @contextmanager
-    def made(name: str) -> Iterator[Namespace]:
-        world.run("kubectl", "create", "namespace", name)
-        world.run("kubectl", "label", "namespace", name, "pod-security.kubernetes.io/enforce=restricted")
-        yield Namespace(world, name)
-        world.run("kubectl", "delete", "namespace", name, "--wait=false")
-
-    return made
-
-
 @pytest.fixture
-def namespace(namespace_of, request) -> Iterator[Namespace]:
+def namespace(world, request) -> Iterator[Namespace]:
     """A namespace of the test's own, deleted after it."""
-    with namespace_of(request.node.name.replace("_", "-").removeprefix("test-")[:50].strip("-[]").lower()) as made:
-        yield made
+    name = request.node.name.replace("_", "-").removeprefix("test-")[:50].strip("-[]").lower()
+    world.run("kubectl", "create", "namespace", name)
+    world.run("kubectl", "label", "namespace", name, "pod-security.kubernetes.io/enforce=restricted")
+    yield Namespace(world, name)
+    world.run("kubectl", "delete", "namespace", name, "--wait=false")
 
 
 @pytest.fixture(scope="session")

@@ -1,215 +1,284 @@
-"""A real Prometheus, with the Prometheus Operator and without: what is scraped, what the dashboards show, what alerts."""
+"""A real Prometheus: every pod is scraped once, in either way; the dashboards show something; drift raises an alert."""
 
+import contextlib
 import json
 import math
+import os
 import re
-from collections import Counter
-from dataclasses import dataclass
+import shutil
 from pathlib import Path
 
-import monitoring
+import httpx
 import numpy as np
 import pytest
 import yaml
 from waiting import until
 
+from aiops_localcluster import images
+from aiops_localcluster.binaries import module_folder
+from aiops_localcluster.daemon import daemon, free_ports
 from aiops_training.datasets import load_bundled
 
 ROOT = Path(__file__).resolve().parents[2]
-NAMESPACE = "monitoring"
-NAMES = ("selected", "annotated")
+CRDS = ("prometheuses", "servicemonitors", "podmonitors", "probes", "prometheusrules")
 IRIS = load_bundled("iris")
-HEALTHY = IRIS.rows[np.random.default_rng(5).integers(0, len(IRIS.rows), 300)].round(3)
-MILLIMETERS = [1.0, 1.0, 10.0, 1.0]  # what the petal length is multiplied by
-DASHBOARDS = {path.name: json.loads(path.read_text()) for path in sorted((ROOT / "grafana").glob("*.json"))}
-PANELS = [(name, panel) for name, board in DASHBOARDS.items() for panel in board["panels"] if "targets" in panel]
-# What Grafana puts in place of its variables: more than four scrapes, and everything that is selected.
-VARIABLES = {"$__rate_interval": "1m"}
+ROWS = IRIS.rows[np.random.default_rng(5).integers(0, len(IRIS.rows), 300)].round(3)
+# What Grafana puts in place of its variables.
+VARIABLES = {"$__rate_interval": "30s", "$namespace": ".*", "$service": ".*"}
 
 
-@dataclass(frozen=True)
-class Monitored:
-    """Two services, each scraped in its own way, and two Prometheuses.
-
-    Attributes:
-        namespace: Where all of them are.
-        managed: The Prometheus Operator's, with additionalScrapeConfigs.yaml beside the ServiceMonitors.
-        plain: One that knows additionalScrapeConfigs.yaml alone.
-    """
-
-    namespace: object
-    managed: monitoring.Prometheus
-    plain: monitoring.Prometheus
-
-    def names(self, service):
-        """The pods of a service."""
-        return {pod["metadata"]["name"] for pod in self.namespace.pods(service)}
-
-    def up(self, prometheus):
-        """For each pod of ours: job, service and value of each target that it is."""
-        found: dict[str, list[tuple[str, str, str]]] = {}
-        for sample in prometheus.query("up"):
-            labels = sample["metric"]
-            seen = (labels["job"], labels.get("service", ""), sample["value"][1])
-            found.setdefault(labels["pod"], []).append(seen)
-        return found
-
-
-def service(name, mode, **spec):
-    """An InferenceService on the iris ConfigMap that is scraped every two seconds."""
+def service(**spec):
+    """An InferenceService of two pods on the iris ConfigMap."""
     return {
         "apiVersion": "aiops-quality.io/v1alpha1",
         "kind": "InferenceService",
-        "metadata": {"name": name},
-        "spec": {
-            "model": {"artifacts": {"configMap": {"name": "iris-artifacts"}}},
-            "monitoring": {"mode": mode, "interval": monitoring.SECONDS, "alerts": True},
-            **spec,
-        },
+        "metadata": {"name": "iris"},
+        "spec": {"model": {"artifacts": {"configMap": {"name": "iris-artifacts"}}}, "replicas": 2, **spec},
     }
 
 
-def operators(world):
-    """The names of the operator's pods."""
-    listed = world.run("kubectl", f"--namespace={world.operator_namespace}", "get", "pods", "--output=json")
-    return {pod["metadata"]["name"] for pod in json.loads(listed)["items"]}
+def image(world, tmp_path, program, workdir=""):
+    """An image with one program and nothing else."""
+    folder = tmp_path / program
+    folder.mkdir()
+    shutil.copy(world.cluster.tool(program), folder / program)
+    lines = ["FROM scratch", f"COPY {program} /bin/{program}", *([f"WORKDIR {workdir}"] if workdir else [])]
+    (folder / "Dockerfile").write_text("\n".join([*lines, f'ENTRYPOINT ["/bin/{program}"]', ""]))
+    return world.cluster.load(images.build(folder / "Dockerfile", f"localhost/{program}", folder))
 
 
-@pytest.fixture(scope="module")
-def monitored(world, namespace_of, iris_configmap, tmp_path_factory):
-    """Both services ready and both Prometheuses running."""
-    folder = tmp_path_factory.mktemp("monitoring")
-    scrape = yaml.safe_load((ROOT / "prometheus" / "additionalScrapeConfigs.yaml").read_text())[
-        "additionalScrapeConfigs"
+def scrape_configs():
+    """The entries of prometheus/additionalScrapeConfigs.yaml."""
+    return yaml.safe_load((ROOT / "prometheus" / "additionalScrapeConfigs.yaml").read_text())["additionalScrapeConfigs"]
+
+
+class Prometheus:
+    """What a Prometheus answers; `ask` gets a path of its API."""
+
+    def __init__(self, ask):
+        self.ask = ask
+
+    def query(self, expr):
+        """Samples of now."""
+        return self.ask(f"query?{httpx.QueryParams(query=expr)}")["data"]["result"]
+
+    def up(self, **labels):
+        """Value of `up` by pod; a pod that is scraped twice is there twice."""
+        selector = ",".join(f'{name}="{value}"' for name, value in labels.items())
+        found = self.query(f"up{{{selector}}}")
+        return sorted((entry["metric"]["pod"], entry["value"][1]) for entry in found)
+
+
+@pytest.fixture
+def plain(world, tmp_path):
+    """A Prometheus of one's own with prometheus/additionalScrapeConfigs.yaml and the rules."""
+    entries = scrape_configs()
+    for entry in entries:
+        for discovery in entry["kubernetes_sd_configs"]:
+            discovery["kubeconfig_file"] = str(world.cluster.kubeconfig)
+    config = {
+        "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
+        "rule_files": [str(ROOT / "helm" / "files" / "rules.yaml")],
+        "scrape_configs": entries,
+    }
+    (tmp_path / "prometheus.yml").write_text(yaml.safe_dump(config))
+    port = free_ports(1)[0]
+    url = f"http://127.0.0.1:{port}"
+    command = [
+        str(world.cluster.tool("prometheus")),
+        f"--config.file={tmp_path / 'prometheus.yml'}",
+        f"--storage.tsdb.path={tmp_path / 'data'}",
+        f"--web.listen-address=127.0.0.1:{port}",
     ]
-    with namespace_of(NAMESPACE) as namespace, monitoring.prometheus_operator(world, NAMESPACE, folder):
-        namespace.apply(iris_configmap)
-        # What `auto` does depends on whether the cluster has ServiceMonitors, which it has since a moment ago.
-        namespace.apply(service("selected", "auto", replicas=2))
-        namespace.apply(service("annotated", "annotations"))
-        namespace.wait("selected", "MonitoringReady", "True", "ServiceMonitorApplied")
-        for name in NAMES:
-            namespace.wait(name, "Ready", "True")
-        chart = ("template", "rules", str(ROOT / "helm"), "--show-only=templates/prometheusrule.yaml")
-        values = ("--set-json=inferenceServices=[]", "--set=prometheusRule.enabled=true")
-        namespace.apply(world.run("helm", *chart, *values))
-        configuration = {"global": {"scrape_interval": monitoring.SECONDS}, "scrape_configs": scrape}
-        for kind, name, data in (
-            ("Secret", "additional", {"scrape.yaml": yaml.safe_dump(scrape)}),
-            ("ConfigMap", "plain", {"prometheus.yml": yaml.safe_dump(configuration)}),
-        ):
-            content = {"stringData" if kind == "Secret" else "data": data}
-            namespace.apply({"apiVersion": "v1", "kind": kind, "metadata": {"name": name}, **content})
-        for document in monitoring.permissions(NAMESPACE):
-            namespace.apply(document)
-        image = monitoring.load_program(world, "prometheus", folder)
-        namespace.apply(monitoring.plain(image))
-        namespace.apply(monitoring.managed(image, {"name": "additional", "key": "scrape.yaml"}))
-        base = f"/api/v1/namespaces/{NAMESPACE}"
-        yield Monitored(
-            namespace,
-            monitoring.Prometheus(world, f"{base}/services/prometheus-operated:web/proxy"),
-            monitoring.Prometheus(world, f"{base}/pods/plain:9090/proxy"),
-        )
-        for document in monitoring.permissions(NAMESPACE)[1:]:
-            namespace.kubectl("delete", document["kind"], document["metadata"]["name"])
+    with httpx.Client(trust_env=False) as client:
+
+        def ready():
+            with contextlib.suppress(httpx.TransportError):
+                return client.get(f"{url}/-/ready").is_success
+            return False
+
+        with daemon(command, ready, tmp_path / "prometheus.log"):
+            yield Prometheus(lambda path: client.get(f"{url}/api/v1/{path}").json())
 
 
-@pytest.fixture(scope="module")
-def drifted(monitored):
-    """Both services have seen healthy rows, then millimeters, and a request that is none."""
-    for name in NAMES:
-        monitored.namespace.send(name, HEALTHY.tolist(), per_request=20)
-        monitored.namespace.wait(name, "DriftDetected", "False")
-        monitored.namespace.send(name, (HEALTHY * MILLIMETERS).tolist(), per_request=20)
-        monitored.namespace.wait(name, "DriftDetected", "True")
-    return monitored
+def expected(namespace):
+    """What `up` says when each ready pod is scraped once."""
+    return sorted((pod["metadata"]["name"], "1") for pod in namespace.pods("iris"))
 
 
-def test_every_pod_is_scraped_once(monitored, world, measured):
-    """By the ServiceMonitor that our operator made, or by annotations, with the same labels; never by both."""
-    selected, annotated = monitored.names("selected"), monitored.names("annotated")
-    expected = {
-        **{pod: [("selected", "selected", "1")] for pod in selected},
-        **{pod: [("aiops-quality", "annotated", "1")] for pod in annotated},
-        **{pod: [("aiops-quality", "", "1")] for pod in operators(world)},
-    }
-    assert (2, 1) == (len(selected), len(annotated))
-
-    seen = until(lambda: monitored.up(monitored.managed), lambda found: expected == found, 120, every=0.5)
-    assert expected == seen
-    measured["targets of the managed Prometheus"] = dict(Counter(targets[0][0] for targets in seen.values()))
+def queries():
+    """Every query of both dashboards by what it is for: panels, and the values of variables; with the variables filled in."""
+    for path in sorted((ROOT / "grafana").glob("*.json")):
+        board = json.loads(path.read_text())
+        for panel in board["panels"]:
+            for target in panel["targets"]:
+                yield f"{path.name}: {panel['title']}: {target.get('legendFormat', '')}", filled(target["expr"])
+        for variable in board["templating"]["list"]:
+            if variable["type"] == "query":
+                metric, label = re.fullmatch(r"label_values\((.+), (\w+)\)", variable["query"]).groups()
+                yield f"{path.name}: ${variable['name']}", filled(f"count by ({label}) ({metric})")
 
 
-def test_a_plain_prometheus_sees_what_is_annotated(monitored, world):
-    """It knows of no ServiceMonitor: those pods are none of its targets."""
-    expected = {
-        **{pod: [("aiops-quality", "annotated", "1")] for pod in monitored.names("annotated")},
-        **{pod: [("aiops-quality", "", "1")] for pod in operators(world)},
-    }
-    assert expected == until(lambda: monitored.up(monitored.plain), lambda found: expected == found, 60, every=0.5)
+def filled(expr):
+    """A query with values in place of the variables."""
+    for variable, value in VARIABLES.items():
+        expr = expr.replace(variable, value)
+    return expr
 
 
-def test_the_namespace_is_that_of_the_service(monitored):
-    """Although the operator, which tells of it, is a pod of another namespace."""
-    counted = "count by (namespace, exported_namespace, name) (inferenceservice_monitored_pods)"
-    ours = {("monitoring", "", "selected"), ("monitoring", "", "annotated")}
-
-    def seen():
-        found = [sample["metric"] for sample in monitored.managed.query(counted)]
-        return {tuple(labels.get(key, "") for key in ("namespace", "exported_namespace", "name")) for labels in found}
-
-    assert ours == until(seen, lambda found: ours == found, 60, every=0.5)
+def shows(samples):
+    """Whether there is anything to draw: 0/0 is not."""
+    return any(math.isfinite(float(sample["value"][1])) for sample in samples)
 
 
-@pytest.mark.parametrize(("file", "panel"), PANELS, ids=[f"{name}: {panel['title']}" for name, panel in PANELS])
-def test_every_panel_shows_something(drifted, file, panel):
-    """Each of its queries has a number for each service that it is about, while there is traffic, drift and an error."""
-    services = "selected|annotated"
-    namespaces = NAMESPACE if "service" in variables(file) else ".*"
+def test_annotated_pods_are_scraped_and_every_panel_shows_something(namespace, iris_configmap, plain):
+    """After traffic with an error and with drift in it; the alert on drift fires."""
+    namespace.apply(iris_configmap)
+    namespace.apply(service(monitoring={"mode": "annotations"}))
+    namespace.wait("iris", "Ready", "True")
+    until(lambda: plain.up(namespace=namespace.name), lambda seen: len(seen) == 2 and seen == expected(namespace), 60)
+    operator = {"namespace": namespace.world.operator_namespace}
+    until(lambda: plain.up(**operator), lambda seen: [value for _, value in seen] == ["1"], 60)
 
-    def look():
-        drifted.namespace.send("selected", HEALTHY[:5].tolist())
-        drifted.namespace.send("annotated", (HEALTHY[:5] * MILLIMETERS).tolist())
-        for name in NAMES:
-            path = f"/api/v1/namespaces/{NAMESPACE}/services/{name}:http/proxy/predict"
-            drifted.namespace.kubectl("create", "--raw", path, "--filename=-", stdin='{"inputs": "none"}', check=False)
-        return [samples(drifted.managed, target["expr"], namespaces, services) for target in panel["targets"]]
+    path = f"/api/v1/namespaces/{namespace.name}/services/iris:http/proxy/predict"
 
-    until(look, lambda found: all(each and all(map(math.isfinite, each)) for each in found), 30, every=0.5)
+    wanted = dict(queries())
 
+    def traffic():
+        namespace.send("iris", (ROWS * [1, 1, 10, 1]).tolist(), 20)
+        namespace.kubectl("create", "--raw", path, "--filename=-", stdin="{}", check=False)
+        return [title for title, expr in wanted.items() if not shows(plain.query(expr))]
 
-@pytest.mark.parametrize("file", DASHBOARDS)
-def test_every_variable_has_values(drifted, file):
-    """Those that Grafana lists for a person to choose from."""
-    for query in variables(file).values():
-        metric, label = re.fullmatch(r"label_values\((.+), (\w+)\)", query).groups()
-        metric = metric.replace("$namespace", ".+")
-        until(lambda m=metric, by=label: drifted.managed.query(f"count by ({by}) ({m})"), seconds=30, every=0.5)
-
-
-def test_drift_raises_an_alert(drifted, measured):
-    """By the rules of the chart, for both services, and by the rule that our operator made for each."""
-    expected = {(rule, name) for rule in ("InferenceDriftDetected", "InferenceServiceDrift") for name in NAMES}
-
-    def firing():
-        found = [sample["metric"] for sample in drifted.managed.query('ALERTS{alertstate="firing"}')]
-        return {(each["alertname"], each.get("name") or each.get("inferenceservice")) for each in found}
-
-    seen = until(firing, lambda found: expected <= found, 120, every=1)
-    assert expected == {alert for alert in seen if "Drift" in alert[0]}
-    measured["alerts that fire"] = sorted(seen)
+    until(traffic, lambda empty: not empty, 120)
+    firing = until(
+        lambda: plain.query(
+            f'ALERTS{{alertname="InferenceDriftDetected",alertstate="firing",namespace="{namespace.name}"}}'
+        ),
+        bool,
+        150,
+    )
+    assert ["iris"] == [entry["metric"]["name"] for entry in firing]
+    assert [] == [rule for rule in all_rules(plain) if rule["health"] != "ok"]
 
 
-def variables(file):
-    """Name and query of each variable of a dashboard."""
-    listed = DASHBOARDS[file].get("templating", {}).get("list", [])
-    return {each["name"]: each["query"] for each in listed if each["type"] == "query"}
+def all_rules(prometheus):
+    """Every rule as Prometheus has it."""
+    return [rule for group in prometheus.ask("rules")["data"]["groups"] for rule in group["rules"]]
 
 
-def samples(prometheus, expression, namespaces, services):
-    """The numbers that a query of a panel gives."""
-    values = VARIABLES | {"$namespace": namespaces, "$service": services}
-    for variable, value in values.items():
-        expression = expression.replace(variable, value)
-    return [float(sample["value"][1]) for sample in prometheus.query(expression)]
+@pytest.fixture
+def prometheus_operator(world, tmp_path):
+    """The Prometheus Operator: its kinds, and its program on this machine."""
+    folder = module_folder("prometheus-config-reloader") / "example" / "prometheus-operator-crd"
+    files = [f"--filename={folder / f'monitoring.coreos.com_{kind}.yaml'}" for kind in CRDS]
+    world.run("kubectl", "apply", "--server-side", *files)
+    reloader = image(world, tmp_path, "prometheus-config-reloader")
+    port = free_ports(1)[0]
+    command = [
+        str(world.cluster.tool("operator")),
+        f"--web.listen-address=127.0.0.1:{port}",
+        f"--prometheus-config-reloader={reloader}",
+        "--config-reloader-cpu-request=0",
+        "--config-reloader-cpu-limit=0",
+        "--log-level=warn",
+    ]
+    environment = os.environ | {"KUBECONFIG": str(world.cluster.kubeconfig)}
+    with httpx.Client(trust_env=False) as client:
+
+        def ready():
+            with contextlib.suppress(httpx.TransportError):
+                return client.get(f"http://127.0.0.1:{port}/healthz").is_success
+            return False
+
+        with daemon(command, ready, tmp_path / "operator.log", environment):
+            yield
+    world.run("kubectl", "delete", "--wait=false", *(f"crd/{kind}.monitoring.coreos.com" for kind in CRDS))
+    world.run("kubectl", "delete", "--ignore-not-found", "clusterrole,clusterrolebinding", "prometheus-of-a-test")
+
+
+ACCESS = """
+apiVersion: v1
+kind: ServiceAccount
+metadata: {name: prometheus}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata: {name: prometheus-of-a-test}
+rules:
+- {apiGroups: [""], resources: [services, endpoints, pods], verbs: [get, list, watch]}
+- {apiGroups: [discovery.k8s.io], resources: [endpointslices], verbs: [get, list, watch]}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata: {name: prometheus-of-a-test}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: prometheus-of-a-test}
+subjects: [{kind: ServiceAccount, name: prometheus, namespace: NAMESPACE}]
+"""
+
+
+@pytest.mark.usefixtures("prometheus_operator")
+def test_the_prometheus_operator_takes_our_monitor(namespace, iris_configmap, tmp_path, plain):
+    """The ServiceMonitor that our operator makes leads to one scrape of each pod; the annotations are not there."""
+    world = namespace.world
+    namespace.apply(iris_configmap)
+    namespace.apply(service(monitoring={"mode": "serviceMonitor", "interval": "2s", "alerts": True}))
+    namespace.wait("iris", "Ready", "True")
+    namespace.wait("iris", "MonitoringReady", "True", "ServiceMonitorApplied", seconds=120)
+    binary = image(world, tmp_path, "prometheus", "/prometheus")
+    version = re.search(r"v(\d+)\.(\d+)\.(\d+)$", module_folder("prometheus").name)
+    namespace.apply(ACCESS.replace("NAMESPACE", namespace.name))
+    entries = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "additional"}}
+    namespace.apply(entries | {"stringData": {"entries": yaml.safe_dump(scrape_configs())}})
+    namespace.apply(
+        {
+            "apiVersion": "monitoring.coreos.com/v1",
+            "kind": "Prometheus",
+            "metadata": {"name": "p"},
+            "spec": {
+                "image": binary,
+                "version": f"v3.{int(version[2]) % 100}.{version[3]}",
+                "serviceAccountName": "prometheus",
+                "serviceMonitorSelector": {},
+                "ruleSelector": {},
+                "serviceDiscoveryRole": "EndpointSlice",
+                "additionalScrapeConfigs": {"name": "additional", "key": "entries"},
+                "scrapeInterval": "2s",
+                "resources": {"requests": {"memory": "100Mi"}},
+                "securityContext": {
+                    "runAsUser": 1000,
+                    "runAsGroup": 2000,
+                    "fsGroup": 2000,
+                    "runAsNonRoot": True,
+                    "seccompProfile": {"type": "RuntimeDefault"},
+                },
+                "containers": [
+                    {
+                        "name": "prometheus",
+                        "startupProbe": {"periodSeconds": 1, "failureThreshold": 60},
+                        "readinessProbe": {"periodSeconds": 1},
+                    }
+                ],
+            },
+        }
+    )
+    proxy = f"/api/v1/namespaces/{namespace.name}/services/prometheus-operated:web/proxy/api/v1/"
+
+    def ask(path):
+        said = namespace.kubectl("get", "--raw", proxy + path, check=False)
+        return json.loads(said) if said else {"data": {"result": [], "groups": []}}
+
+    selected = Prometheus(ask)
+    once = expected(namespace)
+    until(
+        lambda: selected.up(namespace=namespace.name, service="iris"),
+        lambda seen: len(seen) == 2 and seen == once,
+        120,
+        every=0.5,
+    )
+    # The annotation-driven job is at work in the same Prometheus: it has the operator's pod, and leaves these alone.
+    operator = {"namespace": world.operator_namespace, "job": "aiops-quality"}
+    until(lambda: selected.up(**operator), lambda seen: [value for _, value in seen] == ["1"], 60, every=0.5)
+    assert once == selected.up(namespace=namespace.name, service="iris")
+    alerts = until(lambda: [rule["name"] for rule in all_rules(selected)], bool, 90, every=1)
+    assert [f"InferenceService{kind}" for kind in ("Drift", "Errors", "Latency", "NoData")] == alerts
+    assert [] == plain.up(namespace=namespace.name)

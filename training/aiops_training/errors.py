@@ -1,10 +1,16 @@
-"""What can go wrong between data and artifacts.
+"""What can go wrong between data and a model in service.
 
 ```
 TrainingError (Exception)
-├── DataError       a data set that cannot be trained on
+├── DataError       a data set that cannot be had or trained on
 ├── FormatError     a format that cannot hold the model
-└── PackageError    artifacts that do not fit where they should go
+├── PackageError    artifacts that do not fit where they should go
+├── ServedError     the model in service cannot be asked
+├── ArtifactsError  artifacts that are not what their manifest says
+├── SignatureError  a manifest that is not what was signed
+├── RegistryError   a registry that does not take or give an image
+├── PromotionError  a git repository that does not take the change
+└── ReceiverError   a receiver that cannot start
 ```
 """
 
@@ -14,7 +20,7 @@ class TrainingError(Exception):
 
 
 class DataError(TrainingError):
-    """A data set that cannot be trained on."""
+    """A data set that cannot be had, or cannot be trained on."""
 
 
 class FormatError(TrainingError):
@@ -23,3 +29,27 @@ class FormatError(TrainingError):
 
 class PackageError(TrainingError):
     """Artifacts that do not fit where they should go."""
+
+
+class ServedError(TrainingError):
+    """The model in service cannot be asked: not there, not to be trusted, or of other features."""
+
+
+class ArtifactsError(TrainingError):
+    """Artifacts that cannot be read, or are not what their manifest says."""
+
+
+class SignatureError(TrainingError):
+    """A manifest that is not what was signed, or a key that is none."""
+
+
+class RegistryError(TrainingError):
+    """A registry that does not take or give an image."""
+
+
+class PromotionError(TrainingError):
+    """A git repository that does not take the change."""
+
+
+class ReceiverError(TrainingError):
+    """A receiver that cannot start."""

@@ -293,6 +293,7 @@ def test_a_spec_is_merged_into_the_service(helm, bare_chart) -> None:
     """What an entry's spec says wins over what the chart would say; its model keeps its other fields."""
     entry = {
         "name": "fraud",
+        "annotations": {"aiops-quality.io/health-on-drift": "Degraded"},
         "artifacts": {"persistentVolumeClaim": {"claimName": "models", "path": "fraud/v3"}},
         "spec": {
             "model": {"modelFile": "model.joblib"},
@@ -311,7 +312,9 @@ def test_a_spec_is_merged_into_the_service(helm, bare_chart) -> None:
         "imagePullSecrets[0].name=login",
     )
 
-    assert objects["InferenceService", "models", "fraud"]["spec"] == {
+    service = objects["InferenceService", "models", "fraud"]
+    assert service["metadata"]["annotations"] == {"aiops-quality.io/health-on-drift": "Degraded"}
+    assert service["spec"] == {
         "model": {
             "artifacts": {"persistentVolumeClaim": {"claimName": "models", "path": "fraud/v3"}},
             "modelFile": "model.joblib",

@@ -5,67 +5,83 @@ from pathlib import Path
 import pytest
 import yaml
 
-from aiops_localcluster import ensure
+from aiops_localcluster import LocalClusterError, ensure
 from aiops_localcluster.argocd import health
 
 ARGOCD = Path(__file__).resolve().parents[3] / "argocd"
+FIXTURES = Path(__file__).parent / "services"
 KEY = "resource.customizations.health.aiops-quality.io_InferenceService"
-DEGRADED = {"aiops-quality.io/health-on-drift": "Degraded"}
+DRIFT = "Drift: The rows of all pods have drifted from the baseline: score 28.1, threshold 5, from petal length (cm)"
 
 
-def condition(kind, status, reason, message):
-    """One condition."""
-    return {"type": kind, "status": status, "reason": reason, "message": message}
-
-
-READY = condition("Ready", "True", "RolledOut", "All 2 pods serve the latest spec.")
-COMING = condition("Ready", "False", "RolloutInProgress", "1 of 2 pods have the latest spec, 1 of 1 serve.")
-BAD = condition("Ready", "False", "DigestMismatch", "sha256 is another")
-STALLED = condition("Stalled", "True", "DigestMismatch", "sha256 is another")
-DRIFT = condition("DriftDetected", "True", "ScoreAboveThreshold", "petal length (cm) has a score of 27.1")
-CALM = condition("DriftDetected", "False", "WithinThresholds", "No feature is beyond its threshold.")
-PAUSED = condition("Ready", "True", "Paused", "spec.paused is true")
-DEFAULT = condition("Ready", "Unknown", "WaitingForOperator", "No operator has seen this service yet")
+@pytest.fixture(scope="session")
+def argocd():
+    """The program."""
+    return ensure("argocd")["argocd"]
 
 
 @pytest.mark.parametrize(
-    ("conditions", "more", "expected"),
+    ("service", "expected"),
     [
-        ((), {"seen": 0}, ("Progressing", "The operator has not seen this spec yet.")),
-        ((DEFAULT,), {"seen": 0}, ("Progressing", "The operator has not seen this spec yet.")),
-        ((READY,), {"generation": 3}, ("Progressing", "The operator has not seen this spec yet.")),
-        ((READY, CALM), {}, ("Healthy", "All 2 pods serve the latest spec.")),
-        ((COMING,), {}, ("Progressing", "RolloutInProgress: 1 of 2 pods have the latest spec, 1 of 1 serve.")),
-        ((BAD, STALLED), {}, ("Degraded", "DigestMismatch: sha256 is another")),
-        ((READY, DRIFT), {}, ("Healthy", "Drift: petal length (cm) has a score of 27.1")),
-        ((READY, DRIFT), {"annotations": DEGRADED}, ("Degraded", "Drift: petal length (cm) has a score of 27.1")),
+        ("without-status", ("Progressing", "The operator has not seen this spec yet.")),
         (
-            (READY, DRIFT),
-            {"annotations": DEGRADED, "status": {"drift": {"acknowledged": True}}},
-            ("Healthy", "Drift: petal length (cm) has a score of 27.1"),
+            "without-operator",
+            (
+                "Progressing",
+                (
+                    "WaitingForOperator: No operator has seen this service yet; check that the aiops-quality operator runs "
+                    "and watches this namespace."
+                ),
+            ),
         ),
-        ((READY, CALM), {"annotations": DEGRADED}, ("Healthy", "All 2 pods serve the latest spec.")),
-        ((PAUSED,), {"paused": True}, ("Suspended", "Paused: spec.paused is true")),
+        ("new-spec", ("Progressing", "The operator has not seen this spec yet.")),
+        ("rollout", ("Progressing", "RolloutInProgress: 1 of 2 pods have the latest spec, 1 of 2 serve.")),
+        ("ready", ("Healthy", "All 2 pods serve the latest spec.")),
+        ("drift", ("Healthy", f"{DRIFT} (sequential rule).")),
+        ("drift-degraded", ("Degraded", f"{DRIFT} (sequential rule).")),
+        (
+            "drift-acknowledged",
+            (
+                "Healthy",
+                (
+                    f"{DRIFT} (sequential rule). Acknowledged: spec.drift.acknowledgedEpisode names this episode, "
+                    "1f3c9a52-20261125210000."
+                ),
+            ),
+        ),
+        ("no-drift-degraded", ("Healthy", "All 2 pods serve the latest spec.")),
+        (
+            "misspelt-annotation",
+            (
+                "Unknown",
+                (
+                    "annotation aiops-quality.io/health-on-drift: write Healthy (as without the annotation) or Degraded, "
+                    "not degraded"
+                ),
+            ),
+        ),
+        ("stalled", ("Degraded", "DigestMismatch: model.pkl has another sha256 than spec.model.sha256.")),
+        (
+            "paused",
+            (
+                "Suspended",
+                "Paused: spec.paused is true: Deployment, Service and ConfigMaps are left as they are.",
+            ),
+        ),
     ],
 )
-def test_health(tmp_path, conditions, more, expected):
-    """Of the spec in git, and of drift where the resource asks for it."""
-    document = {
-        "apiVersion": "aiops-quality.io/v1alpha1",
-        "kind": "InferenceService",
-        "metadata": {
-            "name": "iris",
-            "namespace": "models",
-            "generation": more.get("generation", 2),
-            "annotations": more.get("annotations", {}),
-        },
-        "spec": {"paused": more.get("paused", False)},
-        "status": {"observedGeneration": more.get("seen", 2), "conditions": list(conditions)} | more.get("status", {}),
-    }
-    path = tmp_path / "service.yaml"
-    path.write_text(yaml.safe_dump(document))
+def test_the_health_of_a_service(argocd, service, expected):
+    """Of what git asks for; of drift where the resource wants it to count."""
+    assert expected == health(argocd, ARGOCD / "argocd-cm.yaml", FIXTURES / f"{service}.yaml")
 
-    assert expected == health(ensure("argocd")["argocd"], ARGOCD / "argocd-cm.yaml", path)
+
+def test_a_kind_without_a_script_has_no_health(argocd, tmp_path):
+    """Argo CD itself ends with 0 then: that a script was there is not taken for granted."""
+    path = tmp_path / "other.yaml"
+    path.write_text("apiVersion: example.com/v1\nkind: Other\nmetadata: {name: other}\n")
+
+    with pytest.raises(LocalClusterError, match="no health of"):
+        health(argocd, ARGOCD / "argocd-cm.yaml", path)
 
 
 def test_the_config_map_has_the_script():
