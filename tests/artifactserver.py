@@ -28,7 +28,7 @@ class ArtifactServer:
         cuts: bytes after which each next answer is cut off; when there is none left, answers are whole.
         between: called in the middle of each answer that is not cut off.
         ranges: whether it knows ranges.
-        tagged: whether it sends entity tags.
+        told: what tells versions apart: a tag and a date, a date, or nothing.
     """
 
     def __init__(self, files, folder):
@@ -37,7 +37,8 @@ class ArtifactServer:
         self.statuses = {}
         self.cuts = []
         self.between = lambda: None
-        self.ranges = self.tagged = True
+        self.ranges = True
+        self.told = "tag"
         authority = Authority(folder)
         self.certificate = authority.certificate.read_text()
         pair = authority.server("server", "artifacts", ("127.0.0.1",))
@@ -108,9 +109,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_response(status)
         if status == 206:
             self.send_header("Content-Range", f"bytes {first}-{size - 1}/{size}")
-        if served.tagged:
+        if served.told == "tag":
             self.send_header("ETag", tag)
-        self.send_header("Last-Modified", "Wed, 02 Jan 2030 03:04:05 GMT")
+        if served.told:
+            self.send_header("Last-Modified", "Wed, 02 Jan 2030 03:04:05 GMT")
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         return content if status in {200, 206} else None

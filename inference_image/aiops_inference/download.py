@@ -136,7 +136,7 @@ def _make_room(settings: FetchSettings, items: Sequence[Item]) -> None:
     for path in folder.iterdir():
         if path not in wanted:
             path.unlink()
-    missing = sum(item.remote.size - _size(item.part) for item in items)
+    missing = sum(item.remote.size - _kept(item) for item in items)
     free = shutil.disk_usage(folder).free
     if missing > free:
         message = f"{folder.parent} has {free} bytes left, and {missing} are missing"
@@ -145,23 +145,32 @@ def _make_room(settings: FetchSettings, items: Sequence[Item]) -> None:
 
 async def _complete(item: Item, directory: Directory, log: Log) -> None:
     """Fetch what is missing of a file; a body that is cut off is taken up again, as long as something comes."""
-    remote, attempt, before = item.remote, 0, _size(item.part)
-    log.info("fetching", file=remote.name, bytes=remote.size, **({"from": before} if before else {}))
-    while (have := _size(item.part)) < remote.size:
+    remote, attempt, have = item.remote, 0, _kept(item)
+    log.info("fetching", file=remote.name, bytes=remote.size, **({"from": have} if have else {}))
+    item.part.touch()
+    while have < remote.size:
+        failure = ArtifactUnreachableError(f"{directory.uri}/{remote.name} ends before its {remote.size} bytes")
         try:
             await _append(item, directory, have, log)
-            message = f"{directory.uri}/{remote.name} ends before its {remote.size} bytes"
-            failure = ArtifactUnreachableError(message)
         except ArtifactUnreachableError as error:
             failure = error
         now = _size(item.part)
         if now < remote.size:
+            now = _kept(item)
             attempt = 0 if now > have else attempt + 1
             if attempt == ATTEMPTS:
                 raise failure
             log.warning("interrupted", file=remote.name, bytes=now, of=remote.size, message=str(failure))
             await asyncio.sleep(random.uniform(0, FIRST_PAUSE * 2**attempt))  # noqa: S311 - no secret
+        have = now
     log.info("fetched", file=remote.name, bytes=remote.size)
+
+
+def _kept(item: Item) -> int:
+    """Bytes of an unfinished file; none are kept where nothing tells one version of it from another."""
+    if not item.remote.version:
+        item.part.unlink(missing_ok=True)
+    return _size(item.part)
 
 
 async def _append(item: Item, directory: Directory, have: int, log: Log) -> None:

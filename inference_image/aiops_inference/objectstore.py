@@ -62,7 +62,7 @@ class Remote:
     Attributes:
         name: in the directory.
         size: in bytes.
-        version: changes with its content: an entity tag, or else the time of the last change.
+        version: changes with its content: an entity tag, or else the time of the last change; empty where neither is known.
         condition: what a request for its bytes says, so that it is answered with those of this version alone.
     """
 
@@ -108,10 +108,12 @@ class Directory:
         with self._explained(name):
             meta = await obstore.head_async(self._store, name)
         tag, changed = meta["e_tag"], meta["last_modified"]
+        # Of a web server that tells no time the library says 1970.
+        dated: GetOptions = {"if_unmodified_since": changed} if changed.timestamp() else {}
         # A weak tag is equal to none, not even itself.
         strong = tag is not None and not tag.startswith("W/")
-        condition: GetOptions = {"if_match": tag} if strong else {"if_unmodified_since": changed}
-        return Remote(meta["path"].rpartition("/")[2], meta["size"], tag or changed.isoformat(), condition)
+        version = tag or (changed.isoformat() if dated else "")
+        return Remote(name, meta["size"], version, {"if_match": tag} if strong else dated)
 
     async def read(self, file: Remote, offset: int) -> AsyncIterator[bytes]:
         """The bytes of a file from a place on, in pieces.

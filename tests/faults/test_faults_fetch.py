@@ -56,10 +56,10 @@ def test_what_need_not_be_there_may_be_missing(artifact_server, fetch_from):
     assert ["not there", "taken for not there"] == [event["event"] for event in run.events()[:2]]
 
 
-@pytest.mark.parametrize("tagged", [True, False])
-def test_a_body_that_is_cut_off_is_taken_up_where_it_ended(artifact_server, fetch_from, big, tagged):
-    """Several times; with and without entity tags."""
-    artifact_server.tagged = tagged
+@pytest.mark.parametrize("told", ["tag", "date", ""])
+def test_a_body_that_is_cut_off_is_taken_up_where_it_ended(artifact_server, fetch_from, big, told):
+    """Several times; from its beginning where nothing tells one version of the file from another."""
+    artifact_server.told = told
     small = len(artifact_server.files) - 1
     artifact_server.cuts = [1 << 20] * small + [1 << 20, 700_000, 900_000]
 
@@ -68,7 +68,31 @@ def test_a_body_that_is_cut_off_is_taken_up_where_it_ended(artifact_server, fetc
     first, *later = artifact_server.gets(MODEL)
     assert (0, 3) == (first, len(later))
     assert sorted(later) == later
-    assert later[0] > 0
+    assert bool(told) == (min(later) > 0)
+
+
+def test_an_empty_file_is_a_file(artifact_server, fetch_from):
+    """Whatever a server makes of it."""
+    artifact_server.files[MODEL] = b""
+
+    assert (0, None, "") == fetch_from().end()
+    assert artifact_server.files == placed(fetch_from.folder)
+
+
+def test_a_signature_is_not_repeated(fetching):
+    """Of a store that cannot be reached, whose requests are signed in their address."""
+    run = fetching(
+        ARTIFACTS_URI="az://models/iris",
+        AZURE_STORAGE_ACCOUNT_NAME="account",
+        AZURE_STORAGE_SAS_KEY="sv=2030&sig=not-for-logs",
+        AZURE_STORAGE_ENDPOINT="http://127.0.0.1:1",
+        AZURE_ALLOW_HTTP="true",
+    )
+    status, reason, message = run.end()
+
+    assert (1, "ArtifactUnreachable") == (status, reason)
+    assert "az://models/iris/model.pkl cannot be reached" in message
+    assert "not-for-logs" not in message + run.log.read_text()
 
 
 @pytest.mark.parametrize("ranges", [True, False])

@@ -3,6 +3,7 @@
 import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,15 @@ def test_rights_bounds_and_concurrency(name):
     assert "write" not in str(workflow["permissions"])
     assert "group" in workflow["concurrency"]
     assert [] == [job for job, body in workflow["jobs"].items() if "timeout-minutes" not in body]
+
+
+def test_train_model_waits_for_what_the_receiver_sends():
+    """The type of event that aiops_training's receiver dispatches unless it is told another."""
+    told = subprocess.run(
+        [sys.executable, "-m", "aiops_training", "receive", "--help"], capture_output=True, text=True, check=True
+    ).stdout
+    (kind,) = read("train-model")["on"]["repository_dispatch"]["types"]
+    assert f"(default: {kind})" in " ".join(told.split())
 
 
 def test_one_version_of_uv():
