@@ -91,7 +91,7 @@ bench-operator: env ## Measure 500 services, beside KServe's controller (ten min
 	  $(RUN) python bench/bench_operator.py $(BENCH_ARGS)
 
 .PHONY: images
-images: env ## Build both images from the Dockerfiles
+images: env ## Build the images from the Dockerfiles
 	@$(RUN) python -m aiops_localcluster build-images
 
 .PHONY: lint

@@ -138,7 +138,8 @@ def data(factor: float) -> str:
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow([*iris.features, "species"])
-    writer.writerows([*row, str(target)] for row, target in zip(rows.round(4).tolist(), iris.targets, strict=True))
+    names = iris.classes or ()
+    writer.writerows([*row, names[label]] for row, label in zip(rows.round(4).tolist(), iris.target, strict=True))
     return text.getvalue()
 
 
@@ -314,7 +315,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, stop)
     os.chdir(ROOT)
     # A cluster of its own: the programs of Argo CD end with the demo, and `make demo` has its own objects.
-    cluster = open_cluster("local", f"{default_instance().name}-gitops")
+    cluster = open_cluster("local", f"{default_instance().name}-loop")
     if not isinstance(cluster, LocalCluster):
         print("the demo of the whole circle needs CLUSTER=local", file=sys.stderr)
         return 2

@@ -12,7 +12,7 @@ from typing import Final, Literal
 from grafana_foundation_sdk.builders import common, dashboard, prometheus, stat, statetimeline, table, timeseries
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models import dashboard as model
-from grafana_foundation_sdk.models.common import GraphDrawStyle
+from grafana_foundation_sdk.models.common import GraphDrawStyle, LegendDisplayMode, LegendPlacement, TooltipDisplayMode
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
 FILES: Final = Path(__file__).resolve().parent.parent / "helm" / "files"
@@ -20,6 +20,14 @@ SOURCE: Final = model.DataSourceRef(type_val="prometheus", uid="${datasource}")
 # Pods are labelled by who scrapes them, services of the operator's metrics by themselves.
 PODS: Final = '{namespace=~"$namespace",service=~"$service"}'
 SERVICES: Final = '{namespace=~"$namespace",name=~"$service"}'
+OPERATORS: Final = '{namespace=~"$namespace"}'
+# 0 no drift, 1 drift, 2 drift that is acknowledged; the two series come and go together.
+VERDICT: Final = " + ".join(
+    f"max by (namespace, name) (inferenceservice_drift_{what}{SERVICES})" for what in ("detected", "acknowledged")
+)
+STATES: Final = (("no drift", "green"), ("drift", "red"), ("acknowledged", "yellow"))
+THRESHOLD: Final = " threshold"  # ends the legends of lines that are dashed
+DASHED: Final = [model.DynamicConfigValue("custom.lineStyle", {"fill": "dash", "dash": [10, 10]})]
 HALF, THIRD, WHOLE = 12, 8, 24
 
 
@@ -39,7 +47,7 @@ class View:
     title: str
     queries: Sequence[tuple[str, str]]
     unit: str = "short"
-    kind: Literal["lines", "bars", "stat", "states", "table"] = "lines"
+    kind: Literal["lines", "bars", "stat", "verdict", "states", "table"] = "lines"
     width: int = HALF
     description: str = ""
 
@@ -49,46 +57,63 @@ def _quantile(q: float) -> tuple[str, str]:
     return f"histogram_quantile({q}, {buckets})", f"{{{{service}}}} p{q * 100:.0f}"
 
 
-def _requests(more: str = "") -> str:
-    selector = PODS.replace("}", f",{more}}}") if more else PODS
-    return f"sum by (namespace, service) (rate(inference_requests_total{selector}[$__rate_interval]))"
+def _operator_quantile(name: str, legend: str) -> tuple[str, str]:
+    buckets = f"sum by (le) (rate(aiops_operator_{name}_seconds_bucket{OPERATORS}[$__rate_interval]))"
+    return f"histogram_quantile(0.99, {buckets})", legend
+
+
+def _of_service(metric: str, *labels: str) -> str:
+    """A gauge of the operator: of several operators each may show it."""
+    return f"max by ({', '.join(('namespace', 'name', *labels))}) (inferenceservice_{metric}{SERVICES})"
 
 
 INFERENCE: Final = (
     View(
         "Services",
-        [(f"sum by (namespace, name) (inferenceservice_drift_detected{SERVICES})", "{{namespace}}/{{name}}")],
+        [(VERDICT, "{{namespace}}/{{name}}")],
+        kind="verdict",
+        width=THIRD,
+        description="Whether the service still sees the data it was trained on.",
+    ),
+    View(
+        "Pods that serve",
+        [(f"sum by (namespace, service) (inference_ready{PODS})", "{{service}}")],
         kind="stat",
         width=THIRD,
-        description="1 where a service has drifted.",
     ),
-    View("Pods that serve", [(f"sum by (service) (inference_ready{PODS})", "{{service}}")], kind="stat", width=THIRD),
     View(
         "Rows in the verdict's window",
-        [(f"inferenceservice_drift_samples{SERVICES}", "{{name}}")],
+        [(_of_service("drift_samples"), "{{name}}")],
         kind="stat",
         width=THIRD,
     ),
-    View("Requests per second", [(_requests(), "{{service}}")], "reqps"),
+    View(
+        "Requests per second",
+        [(f"sum by (namespace, service) (rate(inference_requests_total{PODS}[$__rate_interval]))", "{{service}}")],
+        "reqps",
+    ),
     View("Latency (p50, p90, p99)", [_quantile(0.5), _quantile(0.9), _quantile(0.99)], "s"),
     View(
         "Score against threshold, by feature",
         [
-            (f"inferenceservice_drift_feature_score{SERVICES}", "{{name}} {{feature}}"),
-            (f"max by (name) (inferenceservice_drift_feature_threshold{SERVICES})", "{{name}} threshold"),
+            (_of_service("drift_feature_score", "feature"), "{{name}} {{feature}}"),
+            (_of_service("drift_feature_threshold", "feature"), f"{{{{name}}}} {{{{feature}}}}{THRESHOLD}"),
         ],
-        description="Each feature's drift statistic, in the unit of its threshold; the 16 worst of a service.",
+        description="Each feature's drift statistic, in the unit of its threshold (dashed); the 16 worst of a service.",
     ),
+    View("Drift score of each service", [(_of_service("drift_score"), "{{name}}")]),
     View(
-        "Drift score of each service",
-        [(f"inferenceservice_drift_score{SERVICES}", "{{name}}")],
+        "Verdict",
+        [(VERDICT, "{{namespace}}/{{name}}")],
+        kind="states",
+        width=WHOLE,
+        description="Empty while there are too few rows to say.",
     ),
-    View("Verdict", [(f"inferenceservice_drift_detected{SERVICES}", "{{name}}")], kind="states", width=WHOLE),
     View(
         "Drift events",
         [
             (
-                f"sum by (service, detector) (increase(drift_events_total{PODS}[$__rate_interval]))",
+                f"sum by (namespace, service, detector) (increase(drift_events_total{PODS}[$__rate_interval]))",
                 "{{service}} {{detector}}",
             )
         ],
@@ -99,17 +124,25 @@ INFERENCE: Final = (
         "Errors per second",
         [
             (
-                f'sum by (service, code) (rate(inference_requests_total{PODS[:-1]},code=~"[45].."}}[$__rate_interval]))',
+                f'sum by (namespace, service, code) (rate(inference_requests_total{PODS[:-1]},code=~"[45].."}}[$__rate_interval]))',
                 "{{service}} {{code}}",
             )
         ],
         "reqps",
     ),
-    View("Replicas", [(f"sum by (service) (up{PODS})", "{{service}}")], width=THIRD),
+    View(
+        "Replicas",
+        [
+            (f"sum by (namespace, service) (inference_ready{PODS})", "{{service}} ready"),
+            (f"count by (namespace, service) (inference_ready{PODS})", "{{service}} scraped"),
+        ],
+        width=THIRD,
+    ),
     View(
         "Expectations",
-        [(f"sum by (service, state) (expectations_state{PODS})", "{{service}} {{state}}")],
+        [(f"sum by (namespace, service, state) (expectations_state{PODS})", "{{service}} {{state}}")],
         width=THIRD,
+        description="What Great Expectations last said, in pods.",
     ),
     View(
         "Models",
@@ -120,47 +153,86 @@ INFERENCE: Final = (
     ),
 )
 OPERATOR: Final = (
-    View("Operators that write", [("sum(aiops_operator_leader)", "leaders")], kind="stat", width=THIRD),
-    View("Services that wait", [("sum(aiops_operator_queue_depth)", "waiting")], kind="stat", width=THIRD),
+    View(
+        "Operators that write",
+        [(f"sum by (namespace) (aiops_operator_leader{OPERATORS})", "{{namespace}}")],
+        kind="stat",
+        width=THIRD,
+        description="One of a release; none: nobody works on specs or looks for drift.",
+    ),
+    View(
+        "Services that wait",
+        [(f"sum by (namespace) (aiops_operator_queue_depth{OPERATORS})", "{{namespace}}")],
+        kind="stat",
+        width=THIRD,
+    ),
     View(
         "Services with drift",
-        [("sum(inferenceservice_drift_detected) or vector(0)", "drift")],
+        [('sum(max by (namespace, name) (inferenceservice_drift_detected{name=~"$service"}))', "drift")],
         kind="stat",
         width=THIRD,
     ),
     View(
         "Reconciles per second",
-        [("sum by (result) (rate(aiops_operator_reconcile_total[$__rate_interval]))", "{{result}}")],
+        [(f"sum by (result) (rate(aiops_operator_reconcile_total{OPERATORS}[$__rate_interval]))", "{{result}}")],
         "ops",
     ),
     View(
-        "Reconcile time and wait (p99)",
+        "Reconcile time, wait and poll (p99)",
         [
-            (
-                f"histogram_quantile(0.99, sum by (le) (rate(aiops_operator_{name}_seconds_bucket[$__rate_interval])))",
-                legend,
-            )
-            for name, legend in (("reconcile_time", "reconcile"), ("queue", "wait"))
+            _operator_quantile("reconcile_time", "reconcile"),
+            _operator_quantile("queue", "wait"),
+            _operator_quantile("drift_poll", "poll of a service"),
         ],
         "s",
     ),
     View(
+        "Errors per second",
+        [
+            (f"sum by (pod) (rate(aiops_operator_reconcile_errors_total{OPERATORS}[$__rate_interval]))", "{{pod}}"),
+        ],
+        "ops",
+        description="Reconciles that ended in an error and are tried again.",
+    ),
+    View(
         "Requests to the API server",
-        [("sum by (verb, result) (rate(aiops_operator_api_requests_total[$__rate_interval]))", "{{verb}} {{result}}")],
+        [
+            (
+                f"sum by (verb, result) (rate(aiops_operator_api_requests_total{OPERATORS}[$__rate_interval]))",
+                "{{verb}} {{result}}",
+            )
+        ],
         "reqps",
     ),
     View(
         "Silence of the watches",
-        [("max by (kind) (aiops_operator_watch_silence_seconds)", "{{kind}}")],
+        [
+            (f"max by (kind) (aiops_operator_watch_silence_seconds{OPERATORS})", "{{kind}}"),
+            (f"max(aiops_operator_watch_lag_seconds{OPERATORS})", "oldest change not delivered"),
+        ],
         "s",
         description="Seconds since the API server said anything in a watch, a bookmark included.",
     ),
     View(
         "Looks at pods",
-        [("sum by (result) (rate(aiops_operator_drift_polls_total[$__rate_interval]))", "{{result}}")],
+        [(f"sum by (result) (rate(aiops_operator_drift_polls_total{OPERATORS}[$__rate_interval]))", "{{result}}")],
         "ops",
     ),
-    View("Memory", [('process_resident_memory_bytes{job!=""} and on (pod) aiops_operator_leader', "{{pod}}")], "bytes"),
+    View(
+        "Pods to be scraped",
+        [('max by (namespace, name) (inferenceservice_monitored_pods{name=~"$service"})', "{{namespace}}/{{name}}")],
+        description="Ready pods that Prometheus should know; the alert InferenceNoData compares.",
+    ),
+    View(
+        "Memory",
+        [
+            (
+                f"process_resident_memory_bytes and on (namespace, pod) aiops_operator_leader{OPERATORS}",
+                "{{pod}}",
+            )
+        ],
+        "bytes",
+    ),
 )
 
 
@@ -173,23 +245,31 @@ def _targets(view: View) -> list[prometheus.Dataquery]:
     return found
 
 
+def _mapping(value: int, text: str, color: str) -> model.ValueMap:
+    return model.ValueMap(options={str(value): model.ValueMappingResult(text=text, color=color, index=value)})
+
+
+def _legend() -> common.VizLegendOptions:
+    shown = common.VizLegendOptions().show_legend(True)  # noqa: FBT003 - the builder's own signature
+    return shown.display_mode(LegendDisplayMode.LIST).placement(LegendPlacement.BOTTOM)
+
+
 def panel(view: View) -> timeseries.Panel | stat.Panel | statetimeline.Panel | table.Panel:
     """The panel of a view."""
     built: timeseries.Panel | stat.Panel | statetimeline.Panel | table.Panel
-    if view.kind == "stat":
+    if view.kind in {"stat", "verdict"}:
         built = stat.Panel()
     elif view.kind == "states":
-        no, yes = (
-            model.ValueMap(options={value: model.ValueMappingResult(text=text, color=color, index=index)})
-            for index, (value, text, color) in enumerate((("0", "no drift", "green"), ("1", "drift", "red")))
-        )
-        built = statetimeline.Panel().mappings([no, yes])
+        built = statetimeline.Panel()
     elif view.kind == "table":
         built = table.Panel()
     else:
-        built = timeseries.Panel().tooltip(common.VizTooltipOptions())
+        built = timeseries.Panel().legend(_legend()).tooltip(common.VizTooltipOptions().mode(TooltipDisplayMode.MULTI))
+        built = built.override_by_regexp(f"/{THRESHOLD}$/", DASHED)
         if view.kind == "bars":
             built = built.draw_style(GraphDrawStyle.BARS)
+    if view.kind in {"verdict", "states"}:
+        built = built.mappings([_mapping(value, *state) for value, state in enumerate(STATES)])
     built = (
         built.title(view.title).unit(view.unit).datasource(SOURCE).targets(_targets(view)).span(view.width).height(8)
     )
@@ -228,11 +308,13 @@ def dashboards() -> dict[str, str]:
     """Each file's name and content."""
     namespaces = ("namespace", "label_values(inference_ready, namespace)")
     services = ("service", 'label_values(inference_ready{namespace=~"$namespace"}, service)')
+    operators = ("namespace", "label_values(aiops_operator_leader, namespace)")
+    operated = ("service", "label_values(inferenceservice_monitored_pods, name)")
     return {
         "dashboards.json": built(
             "AIOps Quality - Inference Overview", "aiops-quality-inference", INFERENCE, [namespaces, services]
         ),
-        "operator.json": built("AIOps Quality - Operator", "aiops-quality-operator", OPERATOR, []),
+        "operator.json": built("AIOps Quality - Operator", "aiops-quality-operator", OPERATOR, [operators, operated]),
     }
 
 

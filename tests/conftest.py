@@ -13,7 +13,7 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("aiops")
 
-pytest_plugins = ["serverprocess"]  # fixtures of more than one folder
+pytest_plugins = ["artifactserver", "serverprocess"]  # fixtures of more than one folder
 
 
 MEASURED = pytest.StashKey()

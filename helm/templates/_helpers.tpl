@@ -80,7 +80,7 @@ Whether a service's artifacts are the files of the chart: "true" or "". (dict "s
 */}}
 {{- define "aiops.ownArtifacts" -}}
 {{- $artifacts := .service.artifacts | default dict -}}
-{{- if not (or $artifacts.existingConfigMap $artifacts.persistentVolumeClaim $artifacts.image) -}}true{{- end -}}
+{{- if not (or $artifacts.existingConfigMap $artifacts.persistentVolumeClaim $artifacts.image $artifacts.uri) -}}true{{- end -}}
 {{- end }}
 
 {{/* Refuses what the schema of the values cannot see. */}}

@@ -4,7 +4,11 @@
 InferenceError
 ├── SettingsError                  the environment asks for something impossible: the process refuses to start (exit 2)
 ├── RuntimeConfigError             runtime.yaml cannot be read: the last good settings stay
+├── ArtifactUnreachableError       time may mend it: the init container that fetches is started again
 ├── ArtifactError                  the pod stays up and not ready, with this reason
+│   ├── ArtifactNotFoundError      of the init container, as the next two
+│   ├── ArtifactAccessDeniedError
+│   ├── ArtifactNotStoredError
 │   ├── ModelNotFoundError
 │   ├── BaselineNotFoundError
 │   ├── ArtifactTooLargeError
@@ -68,6 +72,22 @@ class RuntimeConfigError(InferenceError):
 
 class ArtifactError(InferenceError):
     """An artifact that cannot be served."""
+
+
+class ArtifactUnreachableError(InferenceError):
+    """A store or a web server does not answer, or not with what was asked for."""
+
+
+class ArtifactNotFoundError(ArtifactError):
+    """There is no such file at ARTIFACTS_URI."""
+
+
+class ArtifactAccessDeniedError(ArtifactError):
+    """A store or a web server does not let these credentials read."""
+
+
+class ArtifactNotStoredError(ArtifactError):
+    """The volume does not take the files: it is full, or cannot be written."""
 
 
 class ModelNotFoundError(ArtifactError):

@@ -27,6 +27,7 @@ MAX_WORKERS: Final = 64
 MOST: Final = 1 << 62
 DRIFT_STATE: Final = Path("/tmp/aiops-drift/state.json")  # noqa: S108 - a pod has its own emptyDir there
 EXPECTATIONS_MODES: Final = ("auto", "disabled")
+URI_SCHEMES: Final = ("s3", "gs", "az", "abfs", "abfss", "https")
 LOG_LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 ExpectationsMode = Literal["auto", "disabled"]
@@ -114,6 +115,47 @@ class Settings:
             max_waiting_rows=read.whole("MAX_WAITING_ROWS", cls.max_waiting_rows),
             max_model_bytes=read.whole("MAX_MODEL_BYTES", cls.max_model_bytes),
             drain_seconds=read.number("DRAIN_SECONDS", cls.drain_seconds, most=600),
+        )
+
+
+@dataclass(frozen=True)
+class FetchSettings:
+    """The environment of the init container that fetches artifacts.
+
+    Attributes:
+        uri: ARTIFACTS_URI, the directory with the files.
+        model_path: MODEL_PATH, where the model goes to, `manifest.json` beside it; its name is the one in the directory.
+        baseline_path: BASELINE_PATH, likewise.
+        expectations_path: EXPECTATIONS_PATH, likewise.
+        model_sha256: MODEL_SHA256 in 64 hex digits, the only bytes that may be put there; "" for any.
+        max_model_bytes: MAX_MODEL_BYTES, of all files.
+        log_level: LOG_LEVEL, the least severe level that is written.
+    """
+
+    uri: str
+    model_path: Path = Settings.model_path
+    baseline_path: Path = Settings.baseline_path
+    expectations_path: Path = Settings.expectations_path
+    model_sha256: str = ""
+    max_model_bytes: int = Settings.max_model_bytes
+    log_level: str = Settings.log_level
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str]) -> "FetchSettings":
+        """Read the variables named above; an empty one counts as unset.
+
+        Raises:
+            SettingsError: no URI, one of a scheme that is not known or with a password, or a value out of its range.
+        """
+        read = _Environment(environ)
+        return cls(
+            uri=read.uri("ARTIFACTS_URI"),
+            model_path=read.path("MODEL_PATH", cls.model_path),
+            baseline_path=read.path("BASELINE_PATH", cls.baseline_path),
+            expectations_path=read.path("EXPECTATIONS_PATH", cls.expectations_path),
+            model_sha256=read.digest("MODEL_SHA256"),
+            max_model_bytes=read.whole("MAX_MODEL_BYTES", cls.max_model_bytes),
+            log_level=read.choice("LOG_LEVEL", cls.log_level, LOG_LEVELS),
         )
 
 
@@ -338,6 +380,19 @@ class _Environment:
             fine = False
         if not fine:  # the value itself may hold a token: it is not repeated
             message = f"{name} must be an http:// or https:// URL"
+            raise SettingsError(message)
+        return value
+
+    def uri(self, name: str) -> str:
+        value = self.text(name, "")
+        try:
+            parts = urlsplit(value)
+            fine = parts.scheme in URI_SCHEMES and bool(parts.hostname) and not parts.query and not parts.fragment
+            fine &= parts.scheme.startswith("abfs") or "@" not in parts.netloc
+        except ValueError:
+            fine = False
+        if not fine or not value.isascii() or not value.isprintable():  # it may hold a signature: it is not repeated
+            message = f"{name} must be a URI of {', '.join(URI_SCHEMES)} without password, query and fragment"
             raise SettingsError(message)
         return value
 

@@ -19,6 +19,7 @@ _ROOT = Path(__file__).resolve().parents[2]
 _IMAGES = {
     "localhost/aiops-quality": "Dockerfile.inference",
     "localhost/aiops-quality-operator": "Dockerfile.operator",
+    "localhost/aiops-quality-training": "Dockerfile.training",
 }
 _DESCRIPTION = "A real Kubernetes on this machine, for the demo and the tests."
 _EPILOG = """\
@@ -89,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     command("status", _status, "say what runs and how to reach it; exits 1 when it cannot be used")
     command("kubeconfig", _kubeconfig, "print the path of the kubeconfig")
     command("env", _env, "print shell commands that set KUBECONFIG and PATH")
-    command("build-images", _build_images, "build both images from the Dockerfiles and print their names").add_argument(
+    command("build-images", _build_images, "build the images from the Dockerfiles and print their names").add_argument(
         "--load", action="store_true", help="load them into the cluster, too"
     )
     command("load", _load, "make an image that was built here usable by pods, and print its name there").add_argument(

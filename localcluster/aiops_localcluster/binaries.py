@@ -113,6 +113,20 @@ SOURCES = (
         packages=("github.com/distribution/distribution/v3/cmd/registry",),
         duration="about 1 minute",
     ),
+    Source(
+        name="actionlint",
+        module="github.com/rhysd/actionlint",
+        programs=("actionlint",),
+        packages=("github.com/rhysd/actionlint/cmd/actionlint",),
+        duration="about 15 seconds",
+    ),
+    Source(
+        name="hclfmt",
+        module="github.com/hashicorp/hcl/v2",
+        programs=("hclfmt",),
+        packages=("github.com/hashicorp/hcl/v2/cmd/hclfmt",),
+        duration="about 10 seconds",
+    ),
     Source(name="pause", module="", programs=("pause",), packages=(".",), duration="a second"),
 )
 CONTROL_PLANE = ("etcd", "kube-apiserver", "kube-controller-manager")

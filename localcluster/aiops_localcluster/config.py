@@ -302,6 +302,7 @@ def containerd_configuration(state: Path, runc: str) -> Json:
             "io.containerd.cri.v1.images": {
                 "snapshotter": "overlayfs",
                 "pinned_images": {"sandbox": PAUSE_IMAGE},
+                "registry": {"config_path": f"{state}/registries"},
             },
             "io.containerd.cri.v1.runtime": {
                 "restrict_oom_score_adj": True,

@@ -124,6 +124,18 @@ def down(instance: Instance, progress: Progress) -> bool:
     return found
 
 
+def allow_plain_http(instance: Instance, registry: str) -> None:
+    """Let the node pull from a registry of this machine without TLS, from now on.
+
+    Args:
+        instance: The cluster.
+        registry: As host:port, as it stands in references.
+    """
+    folder = instance.state / "registries" / registry
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "hosts.toml").write_text(f'server = "http://{registry}"\n')
+
+
 def health(instance: Instance) -> Health:
     """Look at what there is of a cluster."""
     pids = tuple(processes.find(instance.state))

@@ -37,7 +37,20 @@ class ImageSource:
     pull_policy: str | None = None
 
 
-Source = ConfigMapSource | ClaimSource | ImageSource
+@dataclass(frozen=True)
+class UriSource:
+    """Artifacts in a directory that the pods fetch.
+
+    Attributes:
+        uri: of the directory, without a slash at its end.
+        secret: name of the Secret with the credentials, which only the kubelet reads; None for none.
+    """
+
+    uri: str
+    secret: str | None = None
+
+
+Source = ConfigMapSource | ClaimSource | ImageSource | UriSource
 
 
 @dataclass(frozen=True)
@@ -259,8 +272,10 @@ def _source(artifacts: Mapping[str, Any]) -> Source:
             return ClaimSource(name, claim.get("path", "").strip("/"))
         case {"image": {"reference": str(reference)} as image}:
             return ImageSource(reference, image.get("pullPolicy"))
+        case {"uri": str(uri)}:
+            return UriSource(uri.rstrip("/"), (artifacts.get("secretRef") or {}).get("name"))
         case _:
-            message = "spec.model.artifacts names none of configMap, persistentVolumeClaim and image"
+            message = "spec.model.artifacts names none of configMap, persistentVolumeClaim, image and uri"
             raise SpecError(message)
 
 

@@ -382,11 +382,7 @@ class PodClient:
             document = orjson.loads(body)
         except (PodError, ValueError, RecursionError):
             return None
-        if code == HTTP_OK or not isinstance(document, dict) or not document.get("reason"):
-            return None
-        reason = status.reason_or(document["reason"], "PodNotReady")
-        message = str(document.get("message", ""))[: status.MAX_MESSAGE]
-        return Problem(reason, message, stalled=reason in status.FATAL_POD_REASONS)
+        return None if code == HTTP_OK else status.said_by_pod(document)
 
     async def _get(self, address: str, path: str, limit: int) -> tuple[int, bytes]:
         host = f"[{address}]" if ":" in address else address

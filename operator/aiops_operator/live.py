@@ -34,6 +34,8 @@ def container_problem(pod: Mapping[str, Any]) -> Problem | None:
     """What the kubelet or the scheduler says against a pod that is not ready."""
     pod_status = pod.get("status") or {}
     for container in (*pod_status.get("initContainerStatuses", ()), *pod_status.get("containerStatuses", ())):
+        if container.get("name") == names.FETCH_CONTAINER and (problem := _fetch_problem(pod, container)):
+            return problem
         waiting = (container.get("state") or {}).get("waiting") or {}
         reason = waiting.get("reason", "")
         if not reason or reason in ("ContainerCreating", "PodInitializing"):
@@ -54,6 +56,25 @@ def container_problem(pod: Mapping[str, Any]) -> Problem | None:
             text = condition.get("message", "no node takes it")
             return Problem("Unschedulable", f"Pod {pod['metadata']['name']}: {text}", stalled=False)
     return None
+
+
+def _fetch_problem(pod: Mapping[str, Any], container: Mapping[str, Any]) -> Problem | None:
+    """Why artifacts could not be fetched when that was last tried, or that they are being fetched; None for neither."""
+    state = container.get("state") or {}
+    ended = state.get("terminated") or (container.get("lastState") or {}).get("terminated") or {}
+    if "terminated" in state and ended.get("exitCode") == 0:
+        return None
+    try:
+        said = status.said_by_pod(json.loads(ended.get("message") or "null"))
+    except (ValueError, RecursionError):
+        said = None  # the end of its log, where it could not write a message
+    if said is None and "running" in state:
+        name = pod["metadata"]["name"]
+        text = f"Pod {name} fetches its artifacts, see kubectl logs {name} -c {names.FETCH_CONTAINER}"
+        return Problem(
+            "FetchingArtifacts", f"{text}; for large ones raise spec.rollout.progressDeadlineSeconds.", stalled=False
+        )
+    return said
 
 
 def is_ready(pod: Mapping[str, Any]) -> bool:

@@ -29,6 +29,7 @@ ANNOTATION_SCRAPE_PATH: Final = "prometheus.io/path"
 CHILD_SELECTOR: Final = f"{LABEL_MANAGED_BY}={FIELD_MANAGER}"
 
 CONTAINER: Final = "inference"
+FETCH_CONTAINER: Final = "fetch"
 CONTAINER_PORT: Final = 8000
 SERVICE_PORT: Final = 80
 PORT_NAME: Final = "http"

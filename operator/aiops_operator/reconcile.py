@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from aiops_operator import cloudevent, names, resources, retraining, rollback, status
-from aiops_operator.api import ClaimSource, ConfigMapSource, ImageSource, InferenceService
+from aiops_operator.api import ClaimSource, ConfigMapSource, ImageSource, InferenceService, UriSource
 from aiops_operator.cluster import Cluster
 from aiops_operator.desired import (
     Capabilities,
@@ -143,6 +143,8 @@ class Reconciler:
                 return Found(resources.claim_mount(source))
             case ImageSource() as source:
                 return Found(resources.image_mount(source))
+            case UriSource() as source:
+                return Found(resources.uri_mount(service, source))
 
     async def _config_map_artifacts(self, service: InferenceService, name: str) -> Found | Problem:
         namespace = service.key.namespace

@@ -35,6 +35,9 @@ EXACT_SAMPLES: Final = 256  # larger counts are shown by their two leading digit
 # What a pod says of itself that no waiting will mend.
 FATAL_POD_REASONS: Final = frozenset(
     {
+        "ArtifactAccessDenied",
+        "ArtifactNotFound",
+        "ArtifactNotStored",
         "ArtifactTooLarge",
         "BaselineInvalid",
         "BaselineNotFound",
@@ -367,6 +370,15 @@ def _available(service: InferenceService, seen: Observation) -> Condition:
         return Condition("Available", "True", "PodsReady", f"{names.url(service.key)} is served.")
     reason = "NoReadyPods" if service.replicas else "ScaledToZero"
     return Condition("Available", "False", reason, "No pod is ready to serve.")
+
+
+def said_by_pod(document: object) -> Problem | None:
+    """What a pod says against itself, on /health or at the end of a container; None where it says nothing of use."""
+    if not isinstance(document, dict) or not document.get("reason"):
+        return None
+    reason = reason_or(document["reason"], "PodNotReady")
+    message = str(document.get("message", ""))[:MAX_MESSAGE]
+    return Problem(reason, message, stalled=reason in FATAL_POD_REASONS)
 
 
 def reason_or(reason: object, default: str) -> str:

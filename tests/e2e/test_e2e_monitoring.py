@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import os
 import re
 import shutil
@@ -46,6 +47,11 @@ def image(world, tmp_path, program, workdir=""):
     return world.cluster.load(images.build(folder / "Dockerfile", f"localhost/{program}", folder))
 
 
+def scrape_configs():
+    """The entries of prometheus/additionalScrapeConfigs.yaml."""
+    return yaml.safe_load((ROOT / "prometheus" / "additionalScrapeConfigs.yaml").read_text())["additionalScrapeConfigs"]
+
+
 class Prometheus:
     """What a Prometheus answers; `ask` gets a path of its API."""
 
@@ -66,14 +72,14 @@ class Prometheus:
 @pytest.fixture
 def plain(world, tmp_path):
     """A Prometheus of one's own with prometheus/additionalScrapeConfigs.yaml and the rules."""
-    entries = yaml.safe_load((ROOT / "prometheus" / "additionalScrapeConfigs.yaml").read_text())
-    for entry in entries["additionalScrapeConfigs"]:
+    entries = scrape_configs()
+    for entry in entries:
         for discovery in entry["kubernetes_sd_configs"]:
             discovery["kubeconfig_file"] = str(world.cluster.kubeconfig)
     config = {
         "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
         "rule_files": [str(ROOT / "helm" / "files" / "rules.yaml")],
-        "scrape_configs": entries["additionalScrapeConfigs"],
+        "scrape_configs": entries,
     }
     (tmp_path / "prometheus.yml").write_text(yaml.safe_dump(config))
     port = free_ports(1)[0]
@@ -100,14 +106,29 @@ def expected(namespace):
     return sorted((pod["metadata"]["name"], "1") for pod in namespace.pods("iris"))
 
 
-def panels(name):
-    """Title and queries of each panel of a dashboard, with the variables filled in."""
-    for panel in json.loads((ROOT / "grafana" / name).read_text())["panels"]:
-        for target in panel["targets"]:
-            expr = target["expr"]
-            for variable, value in VARIABLES.items():
-                expr = expr.replace(variable, value)
-            yield panel["title"], expr
+def queries():
+    """Every query of both dashboards by what it is for: panels, and the values of variables; with the variables filled in."""
+    for path in sorted((ROOT / "grafana").glob("*.json")):
+        board = json.loads(path.read_text())
+        for panel in board["panels"]:
+            for target in panel["targets"]:
+                yield f"{path.name}: {panel['title']}: {target.get('legendFormat', '')}", filled(target["expr"])
+        for variable in board["templating"]["list"]:
+            if variable["type"] == "query":
+                metric, label = re.fullmatch(r"label_values\((.+), (\w+)\)", variable["query"]).groups()
+                yield f"{path.name}: ${variable['name']}", filled(f"count by ({label}) ({metric})")
+
+
+def filled(expr):
+    """A query with values in place of the variables."""
+    for variable, value in VARIABLES.items():
+        expr = expr.replace(variable, value)
+    return expr
+
+
+def shows(samples):
+    """Whether there is anything to draw: 0/0 is not."""
+    return any(math.isfinite(float(sample["value"][1])) for sample in samples)
 
 
 def test_annotated_pods_are_scraped_and_every_panel_shows_something(namespace, iris_configmap, plain):
@@ -121,11 +142,12 @@ def test_annotated_pods_are_scraped_and_every_panel_shows_something(namespace, i
 
     path = f"/api/v1/namespaces/{namespace.name}/services/iris:http/proxy/predict"
 
+    wanted = dict(queries())
+
     def traffic():
         namespace.send("iris", (ROWS * [1, 1, 10, 1]).tolist(), 20)
         namespace.kubectl("create", "--raw", path, "--filename=-", stdin="{}", check=False)
-        wanted = [*panels("dashboards.json"), *panels("operator.json")]
-        return sorted({title for title, expr in wanted if not plain.query(expr)})
+        return [title for title, expr in wanted.items() if not shows(plain.query(expr))]
 
     until(traffic, lambda empty: not empty, 120)
     firing = until(
@@ -171,6 +193,7 @@ def prometheus_operator(world, tmp_path):
         with daemon(command, ready, tmp_path / "operator.log", environment):
             yield
     world.run("kubectl", "delete", "--wait=false", *(f"crd/{kind}.monitoring.coreos.com" for kind in CRDS))
+    world.run("kubectl", "delete", "--ignore-not-found", "clusterrole,clusterrolebinding", "prometheus-of-a-test")
 
 
 ACCESS = """
@@ -179,17 +202,17 @@ kind: ServiceAccount
 metadata: {name: prometheus}
 ---
 apiVersion: rbac.authorization.k8s.io/v1
-kind: Role
-metadata: {name: prometheus}
+kind: ClusterRole
+metadata: {name: prometheus-of-a-test}
 rules:
 - {apiGroups: [""], resources: [services, endpoints, pods], verbs: [get, list, watch]}
 - {apiGroups: [discovery.k8s.io], resources: [endpointslices], verbs: [get, list, watch]}
 ---
 apiVersion: rbac.authorization.k8s.io/v1
-kind: RoleBinding
-metadata: {name: prometheus}
-roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: prometheus}
-subjects: [{kind: ServiceAccount, name: prometheus}]
+kind: ClusterRoleBinding
+metadata: {name: prometheus-of-a-test}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: prometheus-of-a-test}
+subjects: [{kind: ServiceAccount, name: prometheus, namespace: NAMESPACE}]
 """
 
 
@@ -203,7 +226,9 @@ def test_the_prometheus_operator_takes_our_monitor(namespace, iris_configmap, tm
     namespace.wait("iris", "MonitoringReady", "True", "ServiceMonitorApplied", seconds=120)
     binary = image(world, tmp_path, "prometheus", "/prometheus")
     version = re.search(r"v(\d+)\.(\d+)\.(\d+)$", module_folder("prometheus").name)
-    namespace.apply(ACCESS)
+    namespace.apply(ACCESS.replace("NAMESPACE", namespace.name))
+    entries = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "additional"}}
+    namespace.apply(entries | {"stringData": {"entries": yaml.safe_dump(scrape_configs())}})
     namespace.apply(
         {
             "apiVersion": "monitoring.coreos.com/v1",
@@ -216,6 +241,8 @@ def test_the_prometheus_operator_takes_our_monitor(namespace, iris_configmap, tm
                 "serviceMonitorSelector": {},
                 "ruleSelector": {},
                 "serviceDiscoveryRole": "EndpointSlice",
+                "additionalScrapeConfigs": {"name": "additional", "key": "entries"},
+                "scrapeInterval": "2s",
                 "resources": {"requests": {"memory": "100Mi"}},
                 "securityContext": {
                     "runAsUser": 1000,
@@ -241,9 +268,17 @@ def test_the_prometheus_operator_takes_our_monitor(namespace, iris_configmap, tm
         return json.loads(said) if said else {"data": {"result": [], "groups": []}}
 
     selected = Prometheus(ask)
+    once = expected(namespace)
     until(
-        lambda: selected.up(service="iris"), lambda seen: len(seen) == 2 and seen == expected(namespace), 120, every=0.5
+        lambda: selected.up(namespace=namespace.name, service="iris"),
+        lambda seen: len(seen) == 2 and seen == once,
+        120,
+        every=0.5,
     )
+    # The annotation-driven job is at work in the same Prometheus: it has the operator's pod, and leaves these alone.
+    operator = {"namespace": world.operator_namespace, "job": "aiops-quality"}
+    until(lambda: selected.up(**operator), lambda seen: [value for _, value in seen] == ["1"], 60, every=0.5)
+    assert once == selected.up(namespace=namespace.name, service="iris")
     alerts = until(lambda: [rule["name"] for rule in all_rules(selected)], bool, 90, every=1)
     assert [f"InferenceService{kind}" for kind in ("Drift", "Errors", "Latency", "NoData")] == alerts
-    assert [] == plain.up(namespace=namespace.name)  # the annotation-driven job leaves them alone
+    assert [] == plain.up(namespace=namespace.name)

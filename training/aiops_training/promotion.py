@@ -116,8 +116,11 @@ def config_map_files(place: Place, name: str) -> dict[str, bytes]:
 def _write_config_map(place: Place, old: str, new: str, files: Mapping[str, bytes]) -> None:
     """In place of the old one; its name follows from what is in it, so that service and artifacts change in one step."""
     found = _manifest_of(place, old)
-    path = found or place.checkout.file(place.file).parent / f"{_CONTENT.sub('', old)}.yaml"
+    path = found or place.checkout.file(place.file).parent / f"{_CONTENT.sub('', old)}.configmap.yaml"
     before = serviceyaml.config_map(found.read_text(encoding="utf-8"), old) if found else None
+    if not found and path.exists():
+        message = f"{path.name} is there and does not hold the ConfigMap {old}: give it another name"
+        raise PromotionError(message)
     if found and not _alone(found):
         message = f"{found.name} holds more than the ConfigMap {old}: give it a file of its own"
         raise PromotionError(message)

@@ -215,11 +215,8 @@ def judge(heldout: Dataset, new: Served, other: Served, judging: Judging, say: T
                 f"{', '.join(heldout.features)}: they cannot be compared (--in-service none promotes without)"
             )
             raise ServedError(message)
-    known = other.knows(heldout.rows)
-    if known:
-        say(
-            f"{known} of the {len(heldout.rows)} held-out rows are among those that the model in service was trained on"
-        )
+        if known := model.knows(heldout.rows):
+            say(f"{known} of the {len(heldout.rows)} held-out rows are among those that the {which} was trained on")
     metrics = comparison.METRICS[heldout.task]
     if judging.metric and judging.metric not in metrics:
         message = f"{judging.metric} does not judge a {heldout.task}; choose {' or '.join(metrics)}"

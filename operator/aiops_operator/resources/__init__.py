@@ -20,7 +20,7 @@ from aiops_operator.resources.prometheus_rule import prometheus_rule
 from aiops_operator.resources.runtime_configmap import runtime_config_map
 from aiops_operator.resources.service import service
 from aiops_operator.resources.service_monitor import service_monitor
-from aiops_operator.resources.volume import Mount, claim_mount, config_map_mount, image_mount
+from aiops_operator.resources.volume import Mount, claim_mount, config_map_mount, image_mount, uri_mount
 
 __all__ = [
     "Artifacts",
@@ -48,5 +48,6 @@ __all__ = [
     "service_monitor",
     "stored_template",
     "template_hash",
+    "uri_mount",
     "with_template",
 ]

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from aiops_operator.api import InferenceService
+from aiops_operator.api import InferenceService, UriSource
 from aiops_operator.names import (
     ANNOTATION_HISTORY,
     ANNOTATION_HISTORY_DIGEST,
@@ -18,6 +18,7 @@ from aiops_operator.names import (
     CONTAINER,
     CONTAINER_PORT,
     DEPLOYMENT,
+    FETCH_CONTAINER,
     MODELS_DIRECTORY,
     PORT_NAME,
     RUNTIME_DIRECTORY,
@@ -41,6 +42,11 @@ DEFAULT_SERVICE_ACCOUNT: Final = "default"  # what a pod gets that names none
 DEFAULT_RESOURCES: Final = {
     "requests": {"cpu": "50m", "memory": "448Mi"},
     "limits": {"memory": "1Gi"},
+}
+CONFINED: Final[Mapping[str, Any]] = {
+    "allowPrivilegeEscalation": False,
+    "readOnlyRootFilesystem": True,
+    "capabilities": {"drop": ["ALL"]},
 }
 SCRAPE_ANNOTATIONS: Final = {
     ANNOTATION_SCRAPE: "true",
@@ -233,6 +239,7 @@ def _template(service: InferenceService, mount: Mount, image: str, digest: str, 
                 "runAsGroup": USER,
                 "seccompProfile": {"type": "RuntimeDefault"},
             },
+            **({"initContainers": [_fetch_container(service, mount.fetched, image)]} if mount.fetched else {}),
             "containers": [_container(service, mount, image)],
             "volumes": [
                 {"name": "artifacts", **mount.volume},
@@ -274,11 +281,7 @@ def _container(service: InferenceService, mount: Mount, image: str) -> dict[str,
             {"name": "runtime", "mountPath": RUNTIME_DIRECTORY, "readOnly": True},
             {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108  a path in the container, on its own emptyDir
         ],
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        },
+        "securityContext": dict(CONFINED),
         # The startup probe bounds loading, the readiness probe decides on traffic, and only a server that no longer
         # answers at all is restarted.
         "startupProbe": {
@@ -298,16 +301,41 @@ def _container(service: InferenceService, mount: Mount, image: str) -> dict[str,
     }
 
 
-def _environment(service: InferenceService) -> list[dict[str, Any]]:
-    model, webhook = service.model, service.drift.webhook
-    own: list[dict[str, Any]] = [
-        {"name": "SERVICE_NAME", "value": service.key.name},
+def _fetch_container(service: InferenceService, source: UriSource, image: str) -> dict[str, Any]:
+    """Fills the volume before the server starts; what it says at its end reaches the status.
+
+    Its resources are the server's: it ends before that begins, so that the pod asks for no more.
+    """
+    own = [{"name": "ARTIFACTS_URI", "value": source.uri}, *_files(service)]
+    return {
+        "name": FETCH_CONTAINER,
+        "image": image,
+        **({"imagePullPolicy": service.image_pull_policy} if service.image_pull_policy else {}),
+        "command": ["python", "-m", "aiops_inference.fetch"],
+        "env": _with_given(service, own),
+        # What is said above wins over the Secret.
+        **({"envFrom": [{"secretRef": {"name": source.secret}}]} if source.secret else {}),
+        "resources": dict(service.resources or DEFAULT_RESOURCES),
+        "volumeMounts": [{"name": "artifacts", "mountPath": MODELS_DIRECTORY}],
+        "securityContext": dict(CONFINED),
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+    }
+
+
+def _files(service: InferenceService) -> list[dict[str, Any]]:
+    """The variables that name the artifacts."""
+    model = service.model
+    return [
         {"name": "MODEL_PATH", "value": f"{MODELS_DIRECTORY}/{model.model_file}"},
         {"name": "BASELINE_PATH", "value": f"{MODELS_DIRECTORY}/{model.baseline_file}"},
         {"name": "EXPECTATIONS_PATH", "value": f"{MODELS_DIRECTORY}/{model.expectations_file}"},
+        *([{"name": "MODEL_SHA256", "value": model.sha256}] if model.sha256 else []),
     ]
-    if model.sha256:
-        own.append({"name": "MODEL_SHA256", "value": model.sha256})
+
+
+def _environment(service: InferenceService) -> list[dict[str, Any]]:
+    webhook = service.drift.webhook
+    own = [{"name": "SERVICE_NAME", "value": service.key.name}, *_files(service)]
     if webhook and webhook.url:
         own.append({"name": "DRIFT_WEBHOOK", "value": webhook.url})
     if webhook and webhook.url_secret:
@@ -318,5 +346,9 @@ def _environment(service: InferenceService) -> list[dict[str, Any]]:
         own.append({"name": "DRIFT_WEBHOOK_SECRET", "valueFrom": {"secretKeyRef": reference}})
     if webhook and webhook.required:
         own.append({"name": "REQUIRE_WEBHOOK", "value": "true"})
-    # One entry a name: server-side apply refuses a list with two, and the user's is the one that counts.
+    return _with_given(service, own)
+
+
+def _with_given(service: InferenceService, own: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One entry a name: server-side apply refuses a list with two, and the user's is the one that counts."""
     return list({entry["name"]: entry for entry in (*own, *service.pod_template.get("env", ()))}.values())

@@ -289,6 +289,17 @@ def test_an_existing_config_map_needs_no_files(helm, bare_chart) -> None:
     }
 
 
+@pytest.mark.parametrize(
+    "source", [{"uri": "s3://models/iris"}, {"uri": "s3://models/iris", "secretRef": {"name": "reader"}}]
+)
+def test_artifacts_at_a_uri_need_no_files(helm, bare_chart, source) -> None:
+    """The source reaches the resource as it stands."""
+    objects = rendered(helm, bare_chart, "--set-json", f"inferenceServices[0].artifacts={json.dumps(source)}")
+
+    assert [key for key in objects if key[0] == "ConfigMap"] == []
+    assert objects["InferenceService", "models", "aiops-quality"]["spec"]["model"] == {"artifacts": source}
+
+
 def test_a_spec_is_merged_into_the_service(helm, bare_chart) -> None:
     """What an entry's spec says wins over what the chart would say; its model keeps its other fields."""
     entry = {
@@ -529,7 +540,8 @@ def test_a_release_name_that_is_no_service_name_is_refused(helm, chart) -> None:
         ("watchNamespaces={Models}", "at '/watchNamespaces/0'"),
         ("artifactsMaxKiB=4000", "at '/artifactsMaxKiB'"),
         ("inferenceServices[0].replicas=2", "additional properties 'replicas' not allowed"),
-        ("inferenceServices[0].artifacts.uri=s3://a", "additional properties 'uri' not allowed"),
+        ("inferenceServices[0].artifacts.git=git://a", "additional properties 'git' not allowed"),
+        ("inferenceServices[0].artifacts.uri=ftp://a", "at '/inferenceServices/0/artifacts/uri'"),
         (
             "inferenceServices[0].artifacts.existingConfigMap=A_B",
             "at '/inferenceServices/0/artifacts/existingConfigMap'",
@@ -541,10 +553,18 @@ def test_values_outside_the_schema_are_refused(helm, chart, argument, where) -> 
     assert where in refusal(helm, chart, "--set", argument)
 
 
-def test_two_sources_of_artifacts_are_refused(helm, chart) -> None:
-    """A service has one source of artifacts."""
-    two = {"existingConfigMap": "a", "image": {"reference": "b"}}
-
+@pytest.mark.parametrize(
+    "two",
+    [
+        {"existingConfigMap": "a", "image": {"reference": "b"}},
+        {"existingConfigMap": "a", "uri": "s3://b"},
+        {"secretRef": {"name": "a"}},
+        {"existingConfigMap": "a", "secretRef": {"name": "b"}},
+    ],
+    ids=json.dumps,
+)
+def test_two_sources_of_artifacts_are_refused(helm, chart, two) -> None:
+    """A service has one source of artifacts, and a Secret goes with a URI alone."""
     assert "at '/inferenceServices/0/artifacts'" in refusal(
         helm, chart, "--set-json", f"inferenceServices[0].artifacts={json.dumps(two)}"
     )

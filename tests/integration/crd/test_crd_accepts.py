@@ -123,6 +123,16 @@ def test_a_service_that_no_operator_has_seen_says_so(kubectl, iris) -> None:
         {"podTemplate": {"labels": {"app.kubernetes.io/version": "3", "empty": ""}, "env": [{"name": "LOG_LEVEL"}]}},
         {"model": {"artifacts": {"persistentVolumeClaim": {"claimName": "a", "path": "iris..v3/x"}}}},
         {"model": {"artifacts": {"image": {"reference": "iris"}}, "sha256": "sha256:" + "0f" * 32}},
+        {"model": {"artifacts": {"uri": "s3://models/iris/v3"}}},
+        {
+            "model": {
+                "artifacts": {"uri": "s3://my_models.v1/team=a/2026-01-02T03:04/", "secretRef": {"name": "reader"}}
+            }
+        },
+        {"model": {"artifacts": {"uri": "gs://models"}}},
+        {"model": {"artifacts": {"uri": "az://models/iris"}}},
+        {"model": {"artifacts": {"uri": "abfss://models@account.dfs.core.windows.net/iris/v3"}}},
+        {"model": {"artifacts": {"uri": "https://models.example.com:8443/iris/@main/.v3/x..y"}}},
     ],
     ids=lambda spec: json.dumps(spec)[:60],
 )
@@ -232,6 +242,18 @@ def test_explain_reads_well(kubectl) -> None:
         "How many rows the verdict needs, 16 to 100000. With fewer DriftDetected is Unknown. Default: 50.",
         "Thresholds of single features, in place of zScoreThreshold. At most 256.",
         "A URL that the pods POST to when they detect drift.",
+    ):
+        assert sentence in explained
+
+
+def test_explain_tells_of_sources(kubectl) -> None:
+    """Each source of artifacts, and what it is for."""
+    explained = " ".join(kubectl("explain", "inferenceservice.spec.model.artifacts").stdout.split())
+
+    for sentence in (
+        "Exactly one of configMap, persistentVolumeClaim, image and uri.",
+        "uri <string> The files are in a directory of an object store or a web server, such as s3://models/iris/v3",
+        "secretRef <Object> A Secret in this namespace whose keys the init container that fetches has",
     ):
         assert sentence in explained
 

@@ -13,7 +13,7 @@ GOOD: dict[str, Any] = {
     "spec": {"model": {"artifacts": {"configMap": {"name": "iris-artifacts"}}}},
 }
 REFERENCE = "an image reference without spaces, such as registry.example.com/"
-ONE_SOURCE = "name exactly one source of artifacts: configMap, persistentVolumeClaim or image"
+ONE_SOURCE = "name exactly one source of artifacts: configMap, persistentVolumeClaim, image or uri"
 THRESHOLD = "zScoreThreshold counts standard deviations: write a number greater than 0 and at most 15, such as 5"
 DIGEST = (
     "sha256 must be 64 lower-case hexadecimal digits, as 'sha256sum model.pkl' prints them, with or without the prefix "
@@ -52,7 +52,40 @@ SOURCES = {
     "configMap": {"name": "iris-artifacts"},
     "persistentVolumeClaim": {"claimName": "models"},
     "image": {"reference": "registry.example.com/iris:1"},
+    "uri": "s3://models/iris/v3",
 }
+URI_FIELD = "spec.model.artifacts.uri"
+SCHEME = "uri must begin with s3://, gs://, az://, abfs://, abfss:// or https://, such as s3://models/iris/v3"
+URI_HOST = "after the scheme uri names a bucket, a container or a host, such as s3://models/iris/v3"
+URI_PATH = "write the path in uri with letters, digits and '.', '_', '-', '~', '+', '=', ':', '@' and ',' between single slashes"
+USERINFO = "write uri without a user name or password: name a Secret that has them in spec.model.artifacts.secretRef"
+SIGNATURE = "write uri without '?' and '#': everybody who may read this resource would read a signature there"
+NO_FILE = "uri names the directory that holds the files: leave the file's name to spec.model.modelFile"
+URIS = (
+    ("", SCHEME),
+    ("/models/iris", SCHEME),
+    ("http://models.example.com/iris", SCHEME),
+    ("file:///etc", SCHEME),
+    ("S3://models/iris", SCHEME),
+    ("s3://", URI_HOST),
+    ("s3:///iris", URI_HOST),
+    ("https://-host/iris", URI_HOST),
+    ("https://host:port/iris", URI_HOST),
+    ("abfss://account.dfs.core.windows.net/iris", URI_HOST),
+    ("https://me:secret@models.example.com/iris", USERINFO),
+    ("s3://key@models/iris", USERINFO),
+    ("https://models.example.com/iris?X-Amz-Signature=abc", SIGNATURE),
+    ("az://models/iris#a", SIGNATURE),
+    ("s3://models/iris v3", URI_PATH),
+    ("s3://models/iris\nv3", URI_PATH),
+    ("s3://models/iris\n", URI_PATH),
+    ("s3://models/%2e%2e/iris", URI_PATH),
+    ("s3://models//iris", URI_PATH),
+    ("s3://models/../iris", URI_PATH),
+    ("s3://models/.", URI_PATH),
+    ("s3://models/iris/v3/model.pkl", NO_FILE),
+    ("s3://models/" + "a" * 1024, "Too long"),
+)
 
 PEER = "name who may: namespaceSelector, podSelector or both"
 
@@ -64,6 +97,25 @@ CASES: dict[str, tuple[str, Any, str, str]] = {
         {key: SOURCES[key] for key in ("configMap", "image")},
         "spec.model.artifacts",
         ONE_SOURCE,
+    ),
+    "ConfigMap and uri": (
+        "spec.model.artifacts",
+        {key: SOURCES[key] for key in ("configMap", "uri")},
+        "spec.model.artifacts",
+        ONE_SOURCE,
+    ),
+    **{f"uri {uri[:60]!r}": ("spec.model.artifacts", {"uri": uri}, URI_FIELD, sentence) for uri, sentence in URIS},
+    "secretRef without uri": (
+        "spec.model.artifacts",
+        {"configMap": {"name": "a"}, "secretRef": {"name": "reader"}},
+        "spec.model.artifacts.secretRef",
+        "secretRef holds the credentials for uri, which is not given: leave secretRef out",
+    ),
+    "name of the uri's Secret": (
+        "spec.model.artifacts",
+        {"uri": "s3://models", "secretRef": {"name": "Reader"}},
+        "spec.model.artifacts.secretRef.name",
+        "write the name of a Secret in this namespace: lower-case letters, digits, '-' and '.', such as models-reader",
     ),
     "three sources": ("spec.model.artifacts", SOURCES, "spec.model.artifacts", ONE_SOURCE),
     "no artifacts": ("spec.model", {}, "spec.model.artifacts", "Required value"),

@@ -1,5 +1,7 @@
 """Drift, from what pods answer to what the resource shows: real HTTP, real status, pods that say they run."""
 
+import json
+
 import pytest
 from waiting import until
 
@@ -105,6 +107,22 @@ def test_what_the_kubelet_says_is_carried(api):
     api.pod_status(name, {"containerStatuses": [container]})
     api.wait("Ready", "False", "ImagePullBackOff")
     api.wait("Stalled", "False", "Progressing")
+
+
+def test_why_artifacts_could_not_be_fetched_is_carried(api):
+    """The last words of the init container, with their reason: a stall where no waiting will mend it."""
+    api.serve({"model": {"artifacts": {"uri": "s3://models/iris/v3", "secretRef": {"name": "reader"}}}})
+    api.settled()
+    name = until(lambda: api.all("Pod", "app=iris"))[0]["metadata"]["name"]
+    waiting = {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off"}}
+    container = {"name": "fetch", "image": "i", "imageID": "", "ready": False, "restartCount": 1, "state": waiting}
+    for reason, stalled in (("ArtifactUnreachable", "False"), ("ArtifactAccessDenied", "True")):
+        said = json.dumps({"reason": reason, "message": "s3://models/iris/v3/model.pkl may not be read"})
+        last = {"terminated": {"exitCode": 1, "message": said}}
+        api.pod_status(name, {"initContainerStatuses": [container | {"lastState": last}]})
+        assert "s3://models/iris/v3/model.pkl may not be read" == api.wait("Ready", "False", reason)["message"]
+        assert stalled == api.condition("Stalled")["status"]
+    until(api.reasons, lambda seen: "ArtifactAccessDenied" in seen)
 
 
 def test_scaled_to_zero_there_is_nobody_to_ask(iris, pods):

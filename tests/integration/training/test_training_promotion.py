@@ -4,6 +4,8 @@ import hashlib
 import json
 import os
 import stat
+import subprocess
+from pathlib import Path
 
 import pytest
 import yaml
@@ -11,6 +13,7 @@ import yaml
 from aiops_training import configmap, git, promotion
 from aiops_training.errors import PromotionError
 
+ROOT = Path(__file__).resolve().parents[3]
 SERVICE = """\
 # Iris for the shop. Do not rename.
 apiVersion: aiops-quality.io/v1alpha1
@@ -93,7 +96,7 @@ def test_a_model_that_came_into_service_meanwhile_is_not_replaced(repository, ir
     repository.commit("services/iris.yaml", SERVICE)
     other = SERVICE.replace("models/iris:1", "models/iris:2")
 
-    with pytest.raises(PromotionError, match="another model has come into service meanwhile.*iris:2"):
+    with pytest.raises(PromotionError, match=r"another model has come into service meanwhile.*iris:2"):
         promoted(repository, iris, before=lambda: repository.commit("services/iris.yaml", other))
     assert other == repository.pulled("services/iris.yaml")
 
@@ -186,7 +189,9 @@ def test_the_next_config_map_takes_the_place_of_the_last(repository, iris):
         name
         == yaml.safe_load(repository.pulled("services/iris.yaml"))["spec"]["model"]["artifacts"]["configMap"]["name"]
     )
-    assert ["iris-artifacts.yaml", "iris.yaml"] == sorted(os.listdir(repository.clone / "services"))
+    assert ["iris-artifacts.configmap.yaml", "iris.yaml"] == sorted(
+        path.name for path in (repository.clone / "services").iterdir()
+    )
 
 
 def test_a_config_map_among_other_objects_is_not_overwritten(repository, iris):
@@ -205,3 +210,21 @@ def test_an_image_does_not_go_where_a_config_map_is(repository, iris):
 
     with pytest.raises(PromotionError, match="push to a registry"):
         promoted(repository, iris, image=None)
+
+
+def test_the_examples_token_reaches_git():
+    """The Job in the example has it from a Secret; git asks for it as it asks any helper."""
+    cron_job = next(yaml.safe_load_all((ROOT / "examples" / "retraining.yaml").read_text()))
+    (container,) = cron_job["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
+    given = {entry["name"]: entry["value"] for entry in container["env"] if entry["name"].startswith("GIT_CONFIG")}
+
+    done = subprocess.run(
+        ["git", "credential", "fill"],
+        input="protocol=https\nhost=git.example.com\n\n",
+        env={**os.environ, **given, "GIT_TOKEN": "t0k3n", "GIT_TERMINAL_PROMPT": "0"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert {"username=git", "password=t0k3n"} <= set(done.stdout.split())

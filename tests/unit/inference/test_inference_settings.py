@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from aiops_inference.errors import RuntimeConfigError, SettingsError
 from aiops_inference.monitor import Monitor
-from aiops_inference.settings import RuntimeFile, RuntimeSettings, Settings
+from aiops_inference.settings import FetchSettings, RuntimeFile, RuntimeSettings, Settings
 
 FULL = b"""
 drift:
@@ -307,3 +307,53 @@ def test_a_signing_secret_is_read():
     settings = Settings.from_environment({"DRIFT_WEBHOOK_SECRET": "whsec_" + "QUFB" * 8})
     assert b"AAA" * 8 == settings.webhook_secret
     assert "AAA" not in repr(settings)
+
+
+def test_what_is_fetched_goes_to_where_the_server_looks():
+    """By the same variables, with the same defaults."""
+    fetching = FetchSettings.from_environment({"ARTIFACTS_URI": "s3://models/iris/v3"})
+    serving = Settings.from_environment({})
+    names = ("model_path", "baseline_path", "expectations_path", "model_sha256", "max_model_bytes", "log_level")
+    assert [getattr(serving, name) for name in names] == [getattr(fetching, name) for name in names]
+    assert "s3://models/iris/v3" == fetching.uri
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "s3://models",
+        "gs://models/iris",
+        "az://models/iris",
+        "abfs://models@account.dfs.core.windows.net/iris",
+        "abfss://models@account.dfs.core.windows.net/iris",
+        "https://models.example.com:8443/iris/v3",
+    ],
+)
+def test_a_uri_of_a_known_scheme_is_taken(uri):
+    """As it stands."""
+    assert uri == FetchSettings.from_environment({"ARTIFACTS_URI": uri}).uri
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "",
+        "models",
+        "http://models.example.com",
+        "file:///etc",
+        "s3://",
+        "s3:///models",
+        "https://user:hidden@models.example.com",
+        "s3://hidden@models",
+        "https://models.example.com/iris?signature=hidden",
+        "https://models.example.com/iris#hidden",
+        "https://[models",
+        "s3://models/\x07hidden",
+        "s3://mod\u00e9ls",
+    ],
+)
+def test_a_uri_that_cannot_be_used_is_not_repeated(uri):
+    """It may hold what nobody should read."""
+    with pytest.raises(SettingsError, match="ARTIFACTS_URI must be a URI of s3, gs") as caught:
+        FetchSettings.from_environment({"ARTIFACTS_URI": uri})
+    assert "hidden" not in str(caught.value)

@@ -67,17 +67,19 @@ def test_every_drift_field_is_read(make):
         ({"persistentVolumeClaim": {"claimName": "c", "path": "iris/v3/"}}, api.ClaimSource("c", "iris/v3")),
         ({"image": {"reference": "r/i:1"}}, api.ImageSource("r/i:1", None)),
         ({"image": {"reference": "r/i:1", "pullPolicy": "Never"}}, api.ImageSource("r/i:1", "Never")),
+        ({"uri": "s3://models/iris/v3/"}, api.UriSource("s3://models/iris/v3", None)),
+        ({"uri": "s3://models", "secretRef": {"name": "reader"}}, api.UriSource("s3://models", "reader")),
     ],
 )
 def test_each_source_of_artifacts_is_read(make, artifacts, source):
-    """The three sources become three types."""
+    """The four sources become four types."""
     assert make({"model": {"artifacts": artifacts}}).model.source == source
 
 
 def test_a_spec_without_a_source_is_refused(make):
     """An older CRD may have let it through; then the reason is said."""
-    with pytest.raises(SpecError, match="names none of configMap, persistentVolumeClaim and image"):
-        make({"model": {"artifacts": {"uri": "s3://bucket"}}})
+    with pytest.raises(SpecError, match="names none of configMap, persistentVolumeClaim, image and uri"):
+        make({"model": {"artifacts": {"git": "git://host/models"}}})
 
 
 @pytest.mark.parametrize("text", ["", "5", "m5", "1.5h", "-3s", "5m3h"])

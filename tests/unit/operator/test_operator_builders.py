@@ -6,7 +6,7 @@ import json
 import pytest
 import yaml
 
-from aiops_operator import resources
+from aiops_operator import resources, rollback
 from aiops_operator.resources import Mount, Scrape
 
 LABELS = {
@@ -400,6 +400,87 @@ def test_other_sources_are_mounted_read_only(make, artifacts, volume, sub_path):
         sub_path,
         True,
     )
+
+
+URI = {"artifacts": {"uri": "s3://models/iris/v3", "secretRef": {"name": "reader"}}, "sha256": "ab"}
+
+
+def fetching(service):
+    """The pods of a service whose artifacts are at a URI."""
+    return build(service, resources.uri_mount(service, service.model.source))["spec"]["template"]["spec"]
+
+
+def test_what_is_at_a_uri_is_fetched_by_an_init_container(make):
+    """As confined as the server, with its resources, and with a Secret that the kubelet alone reads."""
+    given = {"env": [{"name": "AWS_REGION", "value": "eu-west-1"}]}
+    pod = fetching(make({"model": URI, "imagePullPolicy": "Never", "podTemplate": given}))
+    server = pod["containers"][0]
+    assert pod["initContainers"] == [
+        {
+            "name": "fetch",
+            "image": "i:1",
+            "imagePullPolicy": "Never",
+            "command": ["python", "-m", "aiops_inference.fetch"],
+            "env": [
+                {"name": "ARTIFACTS_URI", "value": "s3://models/iris/v3"},
+                {"name": "MODEL_PATH", "value": "/models/model.pkl"},
+                {"name": "BASELINE_PATH", "value": "/models/baseline.npy"},
+                {"name": "EXPECTATIONS_PATH", "value": "/models/expectations.json"},
+                {"name": "MODEL_SHA256", "value": "ab"},
+                {"name": "AWS_REGION", "value": "eu-west-1"},
+            ],
+            "envFrom": [{"secretRef": {"name": "reader"}}],
+            "resources": server["resources"],
+            "volumeMounts": [{"name": "artifacts", "mountPath": "/models"}],
+            "securityContext": server["securityContext"],
+            "terminationMessagePolicy": "FallbackToLogsOnError",
+        }
+    ]
+    assert pod["volumes"][0] == {"name": "artifacts", "emptyDir": {"sizeLimit": "2112Mi"}}
+    assert server["volumeMounts"][0] == {"name": "artifacts", "mountPath": "/models", "readOnly": True}
+    assert "envFrom" not in server
+
+
+def test_what_is_at_a_uri_is_pinned_by_its_digest_alone(make):
+    """Without it the last good revision cannot be put back: it may fetch something else."""
+    loose = {key: value for key, value in URI.items() if key != "sha256"}
+    templates = [{"spec": fetching(make({"model": model}))} for model in (URI, loose)]
+    assert [rollback.pinned(template) for template in templates] == [True, False]
+
+
+def test_no_secret_no_reference(make):
+    """Where everybody may read."""
+    assert "envFrom" not in fetching(make({"model": {"artifacts": {"uri": "s3://models"}}}))["initContainers"][0]
+
+
+@pytest.mark.parametrize(
+    ("entry", "volume"),
+    [
+        ({"value": "1048576"}, {"sizeLimit": "65Mi"}),
+        ({"value": "much"}, {}),
+        ({"valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}, {}),
+    ],
+)
+def test_the_room_for_artifacts_is_what_may_be_fetched(make, entry, volume):
+    """MAX_MODEL_BYTES and a little more; no bound where only the pod knows it."""
+    given = {"env": [{"name": "MAX_MODEL_BYTES"} | entry]}
+    pod = fetching(make({"model": URI, "podTemplate": given}))
+    assert pod["volumes"][0] == {"name": "artifacts", "emptyDir": volume}
+
+
+def test_another_uri_or_secret_rolls_the_pods(make):
+    """Each is in the hash."""
+    artifacts = [
+        {"uri": "s3://models"},
+        {"uri": "s3://models/iris"},
+        {"uri": "s3://models", "secretRef": {"name": "a"}},
+    ]
+    services = [make({"model": {"artifacts": each}}) for each in artifacts]
+    hashes = {
+        resources.template_hash(service, resources.uri_mount(service, service.model.source), "i:1")
+        for service in services
+    }
+    assert len(hashes) == 3
 
 
 MODEL = {"artifacts": {"configMap": {"name": "a"}}}

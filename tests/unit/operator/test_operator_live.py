@@ -75,3 +75,36 @@ def test_what_kubelet_and_scheduler_say(pod, expected):
     problem = live.container_problem(pod)
     assert (problem and (problem.reason, problem.message)) == expected
     assert problem is None or not problem.stalled
+
+
+SAID = '{"reason": "%s", "message": "it is so"}'
+RUNNING = {"running": {"startedAt": "2030-01-02T03:04:05Z"}}
+BACKING_OFF = {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 10s"}}
+
+
+def ended(reason="", status=1):
+    """A container that has left its last words."""
+    return {"terminated": {"exitCode": status, "message": SAID % reason if reason else ""}}
+
+
+@pytest.mark.parametrize(
+    ("state", "last", "expected"),
+    [
+        (ended("DigestMismatch"), {}, ("DigestMismatch", True)),
+        (BACKING_OFF, ended("ArtifactAccessDenied"), ("ArtifactAccessDenied", True)),
+        (BACKING_OFF, ended("ArtifactUnreachable"), ("ArtifactUnreachable", False)),
+        (RUNNING, ended("ArtifactNotFound"), ("ArtifactNotFound", True)),
+        (RUNNING, {}, ("FetchingArtifacts", False)),
+        (RUNNING, ended(status=143), ("FetchingArtifacts", False)),
+        (BACKING_OFF, ended(), ("CrashLoopBackOff", False)),
+        (BACKING_OFF, {"terminated": {"exitCode": 1, "message": "no JSON"}}, ("CrashLoopBackOff", False)),
+        (BACKING_OFF, ended("no reason at all"), ("PodNotReady", False)),
+        (ended(status=0), ended("ArtifactUnreachable"), None),
+        ({"waiting": {"reason": "PodInitializing"}}, {}, None),
+    ],
+)
+def test_what_the_container_that_fetches_leaves_behind(state, last, expected):
+    """Its last words, while it is tried again too, so that the status stands still; nothing once it is through."""
+    container = {"name": "fetch", "state": state, "lastState": last}
+    problem = live.container_problem(pod_status(initContainerStatuses=[container]))
+    assert (problem and (problem.reason, problem.stalled)) == expected

@@ -11,7 +11,15 @@ IRIS = Key("models", "iris")
 def verdict(*features):
     """A verdict with these features' scores."""
     worst = features[0]
-    return Verdict(True, "ScoreAboveThreshold", worst.score, worst.threshold, worst.name, 300, features)
+    return Verdict(
+        drifting=True,
+        reason="ScoreAboveThreshold",
+        score=worst.score,
+        threshold=worst.threshold,
+        feature=worst.name,
+        samples=300,
+        features=features,
+    )
 
 
 def shown(metrics, name):

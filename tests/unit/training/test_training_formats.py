@@ -22,8 +22,7 @@ from sklearn.preprocessing import FunctionTransformer, MinMaxScaler, StandardSca
 from skops import io as skops
 
 from aiops_drift import Profile
-from aiops_training import artifacts, formats
-from aiops_training.__main__ import parser
+from aiops_training import artifacts, formats, options
 from aiops_training.datasets import load_bundled
 from aiops_training.errors import FormatError
 from aiops_training.model import Evaluation
@@ -78,7 +77,7 @@ def test_auto_is_skops_where_it_trusts_the_model(model, form, why):
 def test_what_is_asked_for_is_written(wanted):
     """Without a word."""
     assert (wanted, "") == formats.choose(LINEAR, wanted)
-    assert "auto" == parser().parse_args([]).format
+    assert "auto" == options.train().parse_args([]).format
 
 
 @pytest.mark.parametrize(
