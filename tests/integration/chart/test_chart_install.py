@@ -189,6 +189,6 @@ def test_the_largest_artifacts_fit_into_a_release(installer, chart, tmp_path) ->
     shutil.copytree(chart, full)
     files = full / "model_artifacts"
     others = sum(path.stat().st_size for path in files.iterdir() if path.name != "model.pkl")
-    (files / "model.pkl").write_bytes(random.Random(1).randbytes(360 * 1024 - others))  # noqa: S311 - not a secret
+    (files / "model.pkl").write_bytes(random.Random(1).randbytes(330 * 1024 - others))  # noqa: S311 - not a secret
 
     assert "STATUS: deployed" in installer("install", "aiops-quality", str(full), "--create-namespace").stdout

@@ -453,11 +453,11 @@ def test_artifacts_that_do_not_fit_are_refused(helm, chart, tmp_path) -> None:
     """More bytes than a release can carry fail before anything is applied, and other ways are named."""
     large = tmp_path / "helm"
     shutil.copytree(chart, large)
-    (large / "model_artifacts" / "model.pkl").write_bytes(bytes(360 * 1024))
+    (large / "model_artifacts" / "model.pkl").write_bytes(bytes(330 * 1024))
 
     said = refusal(helm, large)
 
-    assert "more than the 360 KiB that fit into a Helm release: put them into a ConfigMap of your own" in said
+    assert "more than the 330 KiB that fit into a Helm release: put them into a ConfigMap of your own" in said
     assert rendered(helm, large, "--set", "artifactsMaxKiB=400")
 
 
@@ -468,7 +468,7 @@ def test_artifacts_of_several_services_are_counted_together(helm, chart, tmp_pat
     (large / "model_artifacts" / "model.pkl").write_bytes(bytes(200 * 1024))
 
     assert rendered(helm, large)
-    assert "more than the 360 KiB" in refusal(helm, large, "--set-json", 'inferenceServices=[{}, {"name": "b"}]')
+    assert "more than the 330 KiB" in refusal(helm, large, "--set-json", 'inferenceServices=[{}, {"name": "b"}]')
 
 
 def test_the_manifest_that_training_writes_beside_is_not_packed(helm, chart, tmp_path) -> None:
