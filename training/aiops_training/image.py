@@ -12,6 +12,12 @@ from typing import Any, Final
 from aiops_training.errors import RegistryError
 
 MANIFEST_TYPE: Final = "application/vnd.oci.image.manifest.v1+json"
+MANIFEST_TYPES: Final = (
+    MANIFEST_TYPE,
+    "application/vnd.oci.image.index.v1+json",
+    "application/vnd.docker.distribution.manifest.v2+json",
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+)
 CONFIG_TYPE: Final = "application/vnd.oci.image.config.v1+json"
 LAYER_TYPE: Final = "application/vnd.oci.image.layer.v1.tar+gzip"
 LAYER_TYPES: Final = (LAYER_TYPE, "application/vnd.docker.image.rootfs.diff.tar.gzip")

@@ -29,7 +29,7 @@ _REFERENCE: Final = re.compile(
 )
 _UNAUTHORIZED: Final = (401, 403)
 _NOT_ALLOWED: Final = "the credentials of docker's configuration are not allowed to; docker login"
-_ACCEPT: Final = f"{image.MANIFEST_TYPE}, application/vnd.docker.distribution.manifest.v2+json"
+_ACCEPT: Final = ", ".join(image.MANIFEST_TYPES)
 
 
 def push(files: Mapping[str, bytes], repository: str, *, plain_http: bool = False) -> str:
@@ -76,14 +76,14 @@ def pull(reference: str, *, plain_http: bool = False) -> dict[str, bytes]:
     registry, path, tag, digest = _parsed(reference)
     with _session(registry, path, plain_http=plain_http) as client:
         container = client.get_container(f"{registry}/{path}")
-        url = f"{client.prefix}://{container.manifest_url(digest or tag or 'latest')}"
-        answer = _answered(lambda: client.do_request(url, "GET", headers={"Accept": _ACCEPT}), reference)
-        if digest:
-            _check(answer.content, digest)
+        document = _manifest(client, container, digest or tag or "latest")
+        if "manifests" in document:  # of several platforms, as docker pushes them; artifacts are the same on each
+            described = [entry for entry in document["manifests"] if entry.get("platform", {}).get("os") != "unknown"]
+            document = _manifest(client, container, described[0]["digest"]) if described else {}
         try:
-            layers = [(layer["mediaType"], layer["digest"]) for layer in answer.json()["layers"]]
-        except (KeyError, TypeError, ValueError) as error:
-            message = f"{reference} is no image of one platform: its manifest has no layers"
+            layers = [(layer["mediaType"], layer["digest"]) for layer in document["layers"]]
+        except (KeyError, TypeError) as error:
+            message = f"{reference} is no image: its manifest has no layers"
             raise RegistryError(message) from error
         files: dict[str, bytes] = {}
         for media_type, layer in layers:
@@ -97,12 +97,24 @@ def pull(reference: str, *, plain_http: bool = False) -> dict[str, bytes]:
 
 
 def _upload(client: Registry, container: Any, file: Path, descriptor: Mapping[str, Any]) -> None:  # noqa: ANN401 - of oras
-    if client.blob_exists(descriptor, container):
-        return
+    with _told(container):
+        if client.blob_exists(descriptor, container):
+            return
     # The token that was given for looking is not good for writing, and the library asks for no other while it has one.
     if isinstance(client.auth, TokenAuth):
         client.auth.token = None
-    _answered(lambda: client.put_upload(str(file), container, descriptor), str(container))
+    _answered(lambda: client.put_upload(str(file), container, descriptor), container)
+
+
+def _manifest(client: Registry, container: Any, name: str) -> dict[str, Any]:  # noqa: ANN401 - of oras
+    """A manifest or an index by its tag or its digest."""
+    url = f"{client.prefix}://{container.manifest_url(name)}"
+    answer = _answered(lambda: client.do_request(url, "GET", headers={"Accept": _ACCEPT}), url)
+    if name.startswith("sha256:"):
+        _check(answer.content, name)
+    with _told(url):
+        document: dict[str, Any] = answer.json()
+    return document
 
 
 def _parsed(reference: str) -> tuple[str, str, str | None, str | None]:
@@ -157,15 +169,22 @@ def _docker_configuration() -> list[str]:
     return [str(Path(folder) / "config.json")] if folder else []
 
 
-def _answered(ask: Callable[[], requests.Response], what: str) -> requests.Response:
+@contextlib.contextmanager
+def _told(what: object) -> Iterator[None]:
+    """Turn the library's errors into ours."""
     try:
-        answer = ask()
+        yield
     except (requests.RequestException, ValueError, OSError) as error:
         refused = any(
             code in str(error) for code in ("'UNAUTHORIZED'", "'DENIED'")
         )  # where it wanted to know where to upload
         message = f"{what}: {_NOT_ALLOWED if refused else error}"
         raise RegistryError(message) from error
+
+
+def _answered(ask: Callable[[], requests.Response], what: object) -> requests.Response:
+    with _told(what):
+        answer = ask()
     if not answer.ok:
         why = _NOT_ALLOWED if answer.status_code in _UNAUTHORIZED else answer.text[:300]
         message = f"{what}: the registry answered {answer.status_code}: {why}"

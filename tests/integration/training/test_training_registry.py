@@ -92,6 +92,29 @@ def test_an_image_that_is_not_there_is_a_clear_error(open_registry):
         registry.pull(f"{open_registry}/models/nothing:1")
 
 
+def test_an_image_of_several_platforms_is_pulled(iris, open_registry):
+    """As docker pushes one, with an attestation beside it: the artifacts are those of the image."""
+    digest = registry.push(iris, f"{open_registry}/models/index:single").partition("@")[2]
+    url = f"http://{open_registry}/v2/models/index/manifests"
+    accepted = {"Accept": "application/vnd.oci.image.manifest.v1+json"}
+    entry = {
+        "mediaType": accepted["Accept"],
+        "digest": digest,
+        "size": len(httpx.get(f"{url}/{digest}", headers=accepted).content),
+    }
+    index = {
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.index.v1+json",
+        "manifests": [
+            {**entry, "platform": {"os": "unknown", "architecture": "unknown"}},
+            {**entry, "platform": {"os": "linux", "architecture": "amd64"}},
+        ],
+    }
+    httpx.put(f"{url}/1", headers={"Content-Type": index["mediaType"]}, content=json.dumps(index)).raise_for_status()
+
+    assert iris == registry.pull(f"{open_registry}/models/index:1")
+
+
 def test_what_the_registry_spoils_is_not_taken(iris, open_registry, registry_files):
     """A blob's bytes are held against its digest."""
     reference = registry.push({**iris, "notes.txt": b"of this test alone"}, f"{open_registry}/models/spoilt")
