@@ -106,10 +106,9 @@ class Application:
         (found,) = [entry for entry in self.get()["status"]["resources"] if entry["kind"] == kind]
         return found["health"]["status"], found["health"].get("message", "")
 
-    def syncs(self):
-        """Which operations there have been: the last one, and the commits that were deployed."""
-        status = self.get()["status"]
-        return status["operationState"]["startedAt"], [entry["id"] for entry in status["history"]]
+    def last_sync(self):
+        """When the last operation began."""
+        return self.get()["status"]["operationState"]["startedAt"]
 
     def delete(self):
         """With what it has made."""
@@ -129,9 +128,9 @@ def rows(count, factor=1.0):
     return chosen.round(3).tolist()
 
 
-def entry(annotations=None, **spec):
+def entry(annotations=None, name="aiops-quality", **spec):
     """A service in argocd/values.yaml."""
-    return {"name": "aiops-quality", "annotations": annotations or {}, "spec": spec}
+    return {"name": name, "annotations": annotations or {}, "spec": spec}
 
 
 def applied(world, file, repository, change):
@@ -172,9 +171,11 @@ def iris(argo, repository, namespace):  # noqa: ARG001 - it has to run
         repository,
         lambda spec: spec["destination"].update(namespace=namespace.name),
     )
-    application.wait("Healthy", revision)
-    yield application, digest
-    application.delete()
+    try:
+        application.wait("Healthy", revision)
+        yield application, digest
+    finally:
+        application.delete()
 
 
 def loaded(namespace):
@@ -229,16 +230,16 @@ def test_new_artifacts_in_git_are_rolled_out(argo, iris, repository, namespace, 
 def test_drift_is_no_difference_to_git(iris, repository, namespace):
     """Drift leaves it Synced and Healthy, with a message and without a sync; Degraded where the resource asks for it."""
     application, _ = iris
-    syncs = application.syncs()
+    synced = application.last_sync()
     namespace.send("aiops-quality", rows(300, factor=10), per_request=30)
     drift = namespace.wait("aiops-quality", "DriftDetected", "True")
     application.refresh()
     until(application.health, lambda seen: seen[1].startswith("Drift: The rows of all pods"), 30, every=0.3)
     assert "petal length (cm)" in drift["message"]
-    assert ("Healthy", "Synced", syncs) == (
+    assert ("Healthy", "Synced", synced) == (
         application.health()[0],
         application.get()["status"]["sync"]["status"],
-        application.syncs(),
+        application.last_sync(),
     )
 
     pods = [pod["metadata"]["uid"] for pod in namespace.pods("aiops-quality")]
@@ -264,10 +265,10 @@ def test_an_edit_by_hand_is_healed(iris, namespace, measured):
     until(lambda: namespace.get("infs", "aiops-quality")["spec"]["replicas"], lambda seen: seen == 1, 60)
     measured["Argo CD: seconds until an edit by hand is undone"] = round(time.monotonic() - started, 1)
 
-    syncs = application.syncs()
+    synced = application.last_sync()
     namespace.kubectl("scale", "deployment/aiops-quality", "--replicas=2")
     until(lambda: namespace.get("deployment", "aiops-quality")["spec"]["replicas"], lambda seen: seen == 1, 60)
-    assert syncs == application.syncs()
+    assert synced == application.last_sync()
 
     uid = namespace.get("infs", "aiops-quality")["metadata"]["uid"]
     namespace.kubectl("delete", "infs", "aiops-quality")
@@ -285,11 +286,12 @@ def test_nobody_writes_at_rest(iris, namespace, measured):
     application, _ = iris
     namespace.send("aiops-quality", rows(100), per_request=25)
     namespace.wait("aiops-quality", "DriftDetected", "False")
+    namespace.wait("aiops-quality", "DataQuality", "True")  # Great Expectations come a moment later
     before = until(lambda: settled(namespace), bool, 90)
-    compared, syncs = application.get()["status"]["reconciledAt"], application.syncs()
+    compared, synced = application.get()["status"]["reconciledAt"], application.last_sync()
 
     assert before == settled(namespace, REST_SECONDS), "somebody wrote"
-    assert syncs == application.syncs()
+    assert synced == application.last_sync()
     assert compared < application.get()["status"]["reconciledAt"]
     measured["Argo CD: seconds at rest without a write"] = REST_SECONDS
 
@@ -313,16 +315,27 @@ def test_a_bad_model_is_degraded_and_the_old_pods_serve(iris, repository, namesp
 
 
 def test_what_is_taken_out_of_git_goes(iris, repository, namespace):
-    """The service, its artifacts, and with them all that the operator made."""
+    """The service, its artifacts, and with them all that the operator made; an empty list is not believed."""
     application, _ = iris
-    repository.serve()
-    revision = repository.commit("Serve nothing")
+    repository.serve(entry(name="other", replicas=0))
+    revision = repository.commit("Serve another one")
     application.refresh()
     application.wait("Healthy", revision)
-
     kinds = "inferenceservices,deployments,pods,services,configmaps"
-    left = {"configmap/kube-root-ca.crt"}
-    until(lambda: set(namespace.kubectl("get", kinds, "--output=name").split()), lambda seen: seen == left, 90)
+    until(
+        lambda: namespace.kubectl("get", kinds, "--output=name").split(),
+        lambda seen: not [name for name in seen if "/aiops-quality" in name],
+        90,
+    )
+
+    repository.serve()
+    repository.commit("Serve nothing")
+    application.refresh()
+    until(
+        lambda: [each["message"] for each in application.get()["status"].get("conditions", [])],
+        lambda seen: any("wipe out all resources" in message for message in seen),
+    )
+    assert namespace.get("infs", "other")
 
 
 @pytest.mark.usefixtures("argo")
