@@ -72,7 +72,9 @@ def test_what_is_granted_is_what_is_used(api, admin, start, proxy, pods, namespa
             seconds=30,
         )
         rules = operator.rules(admin)
-    assert [] == [entry for entry in proxy.passed if entry.status == 403]
+    # In a namespace of a test before this one, which is being deleted, nobody may make anything.
+    ours = [entry for entry in proxy.passed if "/namespaces/" not in entry.path or api.namespace in entry.path]
+    assert [] == [entry for entry in ours if entry.status == 403]
     assert granted(rules) == {right for entry in proxy.passed for right in used(entry)}
 
 
