@@ -193,15 +193,20 @@ def versions(namespace):
     }
 
 
-def settled(namespace, seconds=3.0):
-    """What there is, if it has not changed for some seconds."""
-    before, deadline = versions(namespace), time.monotonic() + seconds
+def after(namespace, before, seconds):
+    """What there is when some seconds are over, or as soon as it is not what it was before."""
+    deadline = time.monotonic() + seconds
 
     def over(now):
         return now != before or time.monotonic() > deadline
 
-    now = until(lambda: versions(namespace), over, seconds + 30, every=1.0)
-    return now if now == before else None
+    return until(lambda: versions(namespace), over, seconds + 30, every=1.0)
+
+
+def settled(namespace):
+    """What there is, if it has not changed for three seconds."""
+    before = versions(namespace)
+    return before if after(namespace, before, 3) == before else None
 
 
 def test_new_artifacts_in_git_are_rolled_out(argo, iris, repository, namespace, measured):
@@ -290,7 +295,8 @@ def test_nobody_writes_at_rest(iris, namespace, measured):
     before = until(lambda: settled(namespace), bool, 90)
     compared, synced = application.get()["status"]["reconciledAt"], application.last_sync()
 
-    assert before == settled(namespace, REST_SECONDS), "somebody wrote"
+    changed = after(namespace, before, REST_SECONDS).items() ^ before.items()
+    assert set() == changed
     assert synced == application.last_sync()
     assert compared < application.get()["status"]["reconciledAt"]
     measured["Argo CD: seconds at rest without a write"] = REST_SECONDS
