@@ -65,7 +65,7 @@ class Demo:
         Raises:
             DemoError: kubectl failed; with what it said.
         """
-        return self._run("kubectl", ["--namespace", self.namespace, *arguments], stdin)
+        return self.run("kubectl", ["--namespace", self.namespace, *arguments], stdin)
 
     def helm(self, *arguments: str) -> str:
         """Run helm in the demo's namespace and return its output.
@@ -73,9 +73,14 @@ class Demo:
         Raises:
             DemoError: helm failed; with what it said.
         """
-        return self._run("helm", ["--namespace", self.namespace, *arguments], None)
+        return self.run("helm", ["--namespace", self.namespace, *arguments], None)
 
-    def _run(self, tool: str, arguments: Sequence[str], stdin: str | None) -> str:
+    def run(self, tool: str, arguments: Sequence[str], stdin: str | None = None) -> str:
+        """Run kubectl or helm against the cluster and return its output.
+
+        Raises:
+            DemoError: it failed; with what it said.
+        """
         environment = {**os.environ, "KUBECONFIG": str(self.cluster.kubeconfig)}
         done = subprocess.run(
             [str(self.cluster.tool(tool)), *arguments],

@@ -72,7 +72,7 @@ class Circle(Demo):
     def application(self) -> str:
         """The Application in one line: synced, healthy, and at which commit."""
         document = json.loads(
-            self._run("kubectl", ["-n", "argocd", "get", "application", APPLICATION, "-o", "json"], None)
+            self.run("kubectl", ["-n", "argocd", "get", "application", APPLICATION, "-o", "json"], None)
         )
         status = document.get("status", {})
         sync, health = status.get("sync", {}), status.get("health", {})
@@ -253,7 +253,7 @@ def install(demo: Circle, inference: str, operator: str) -> None:
     where = ["--namespace", SYSTEM, "upgrade", "--install", "aiops-quality", str(ROOT / "helm"), "--create-namespace"]
     flags = [flag for setting in settings for flag in ("--set-string", setting)]
     waiting = ["--set-json", "inferenceServices=[]", "--wait", "--timeout", f"{SECONDS}s"]
-    demo._run("helm", [*where, *waiting, *flags], None)  # noqa: SLF001 - of the same demo
+    demo.run("helm", [*where, *waiting, *flags], None)
 
 
 def circle(demo: Circle, repository: Repository, argo: ArgoCD) -> None:
@@ -267,7 +267,7 @@ def circle(demo: Circle, repository: Repository, argo: ArgoCD) -> None:
         return rows
 
     with demo.phase("Argo CD syncs the repository; the service gets ready"):
-        demo._run("kubectl", ["apply", "--filename", "-"], application(repository))  # noqa: SLF001 - of the same demo
+        demo.run("kubectl", ["apply", "--filename", "-"], application(repository))
         demo.until("Synced and Healthy", lambda: demo.application().startswith("Synced Healthy"), demo.application)
         print(f"  application: {demo.application()}; last commit: {repository.last()}")
     with demo.phase(f"{ROWS} healthy rows"):

@@ -1,34 +1,15 @@
 """What the pipeline talks to, on addresses of this machine: a real registry, and a real git server with a repository."""
 
 import contextlib
-import socket
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 import yaml
-from waiting import until
 
 from aiops_localcluster import binaries
-
-
-def free_port(host):
-    """A port on which nobody listens."""
-    with socket.create_server((host, 0)) as probe:
-        return probe.getsockname()[1]
-
-
-@contextlib.contextmanager
-def running(*command, ready):
-    """A process for the length of a with block, once it is ready."""
-    process = subprocess.Popen([str(part) for part in command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        until(ready, explain=lambda: f"exit code {process.poll()}: {command}")
-        yield
-    finally:
-        process.terminate()
-        process.wait(10)
+from aiops_localcluster.daemon import daemon, free_ports, listens
 
 
 def answers(url):
@@ -41,7 +22,7 @@ def answers(url):
 @contextlib.contextmanager
 def registry(folder, host="127.0.0.1", **auth):
     """The real registry, with its files in a folder; its host and port."""
-    port = free_port(host)
+    (port,) = free_ports(1, host)
     configuration = {
         "version": 0.1,
         "log": {"accesslog": {"disabled": True}},
@@ -51,8 +32,8 @@ def registry(folder, host="127.0.0.1", **auth):
     }
     file = folder / "config.yaml"
     file.write_text(yaml.safe_dump(configuration))
-    program = binaries.ensure_one("registry", progress=print)
-    with running(program, "serve", file, ready=lambda: answers(f"http://{host}:{port}/v2/")):
+    command = [str(binaries.ensure_one("registry", progress=print)), "serve", str(file)]
+    with daemon(command, lambda: answers(f"http://{host}:{port}/v2/"), folder / "registry.log"):
         yield f"{host}:{port}"
 
 
@@ -92,19 +73,15 @@ class Repository:
 def repository(folder, host="127.0.0.1"):
     """A repository behind `git daemon`, which takes pushes, with its files in a folder."""
     served = folder / "served"
-    bare, clone, port = served / "services.git", folder / "clone", free_port(host)
+    bare, clone, (port,) = served / "services.git", folder / "clone", free_ports(1, host)
     for command in (
         ["git", "init", "--quiet", "--bare", "--initial-branch=main", bare],
         ["git", "init", "--quiet", "--initial-branch=main", clone],
     ):
         subprocess.run(command, check=True)
-    daemon = ["git", "daemon", "--export-all", "--enable=receive-pack", "--reuseaddr", f"--base-path={served}"]
-
-    def listens():
-        with socket.socket() as tried:
-            return tried.connect_ex((host, port)) == 0
-
-    with running(*daemon, f"--listen={host}", f"--port={port}", served, ready=listens):
+    command = ["git", "daemon", "--export-all", "--enable=receive-pack", "--reuseaddr", f"--base-path={served}"]
+    command += [f"--listen={host}", f"--port={port}", str(served)]
+    with daemon(command, lambda: listens(port, host), folder / "git-daemon.log"):
         made = Repository(f"git://{host}:{port}/services.git", bare, clone)
         made.git("remote", "add", "origin", made.url)
         yield made

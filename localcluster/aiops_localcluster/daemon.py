@@ -72,17 +72,17 @@ def wait_until(ready: Callable[[], bool], otherwise: Callable[[], str]) -> None:
         time.sleep(_POLL_SECONDS)
 
 
-def free_ports(count: int) -> list[int]:
-    """Ports of loopback on which nobody listens."""
+def free_ports(count: int, host: str = "127.0.0.1") -> list[int]:
+    """Ports of an address of this machine on which nobody listens."""
     with contextlib.ExitStack() as taken:
         sockets = [taken.enter_context(socket.socket()) for _ in range(count)]
         for each in sockets:
-            each.bind(("127.0.0.1", 0))
+            each.bind((host, 0))
         return [each.getsockname()[1] for each in sockets]
 
 
-def listens(port: int) -> bool:
-    """Whether somebody listens on a port of loopback."""
+def listens(port: int, host: str = "127.0.0.1") -> bool:
+    """Whether somebody listens on a port of an address of this machine."""
     with socket.socket() as tried:
         tried.settimeout(1)
-        return tried.connect_ex(("127.0.0.1", port)) == 0
+        return tried.connect_ex((host, port)) == 0

@@ -9,7 +9,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import ssl
 import subprocess
 import sys
@@ -31,6 +30,7 @@ from waiting import until
 
 from aiops_drift import Expectations, Profile, Recorder
 from aiops_localcluster import ControlPlane, ensure
+from aiops_localcluster.daemon import free_ports
 
 ROOT = Path(__file__).resolve().parents[3]
 CRD = ROOT / "crds" / "inferenceservice.yaml"
@@ -243,14 +243,6 @@ class Operator:
             self.client.close()
 
 
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port: int = taken.getsockname()[1]
-        return port
-
-
 Start = Callable[..., "contextlib.AbstractContextManager[Operator]"]
 
 
@@ -372,7 +364,7 @@ def start(cluster: ControlPlane, admin: httpx.Client, tmp_path_factory: pytest.T
     ) -> Iterator[Operator]:
         if namespaces not in rights:
             rights[namespaces] = allowed(cluster, admin, place, list(namespaces))
-        port, log = free_port(), place / f"{uuid.uuid4().hex}.log"
+        (port,), log = free_ports(1), place / f"{uuid.uuid4().hex}.log"
         kubeconfig, release = rights[namespaces], rights[namespaces].stem
         if through is not None:
             config = yaml.safe_load(kubeconfig.read_text())
