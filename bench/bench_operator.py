@@ -1,12 +1,13 @@
 """N InferenceServices created as fast as the API server takes them: our operator beside KServe's controller.
 
 Each on a fresh control plane of etcd, kube-apiserver and kube-controller-manager on this machine, in turn. There are no nodes: pods
-are made and stay Pending. The last line is one JSON object.
+are made and stay Pending, unless --polled says of each that it runs. The last line is one JSON object.
 """
 
 import argparse
 import base64
 import contextlib
+import ipaddress
 import json
 import os
 import re
@@ -25,6 +26,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import httpx
+import matplotlib as mpl
+import matplotlib.pyplot as plt
 import yaml
 
 from aiops_localcluster import ControlPlane, control_plane
@@ -40,7 +43,11 @@ KSERVE_CRDS: Final = (
     "trainedmodels",
 )
 METADATA: Final = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+METRICS: Final = "http://127.0.0.1:18081/metrics"
+FIRST_POD: Final = ipaddress.ip_address("127.16.0.1")
+POLL: Final = 15  # seconds between looks at a pod
 TIMEOUT: Final = 1200.0
+SCALE: Final = (100, 300, 1000, 3000)
 WRITES: Final = ("POST", "PUT", "PATCH", "DELETE")
 
 
@@ -175,7 +182,7 @@ def running(controller: Controller, admin: Admin, manager: str, place: Path) -> 
     environment = {name: value for name, value in os.environ.items() if name != "KUBERNETES_SERVICE_HOST"} | {
         "KUBECONFIG": str(admin.kubeconfig),
         "OPERATOR_PORT": "18081",
-        "POLL_INTERVAL": "15",
+        "POLL_INTERVAL": str(POLL),
         "INFERENCE_IMAGE": "localhost/none:1",
         "POD_NAMESPACE": "kserve",
         "POD_NAME": "bench",
@@ -185,7 +192,7 @@ def running(controller: Controller, admin: Admin, manager: str, place: Path) -> 
         process = subprocess.Popen(command, env=environment, stdout=output, stderr=output, start_new_session=True)
     try:
         _until(
-            lambda: _answers("http://127.0.0.1:18081/metrics") or process.poll() is not None,
+            lambda: _answers(METRICS) or process.poll() is not None,
             f"{controller.name} serves",
         )
         if process.poll() is not None:
@@ -263,9 +270,9 @@ def resident(pid: int) -> float:
     return int(found[1]) / 1024 if found else 0.0
 
 
-def client_writes(pid_metrics: str) -> float:
+def client_writes(metrics: str) -> float:
     """Requests that changed something, as the controller's own client has counted them."""
-    text, total = httpx.get(pid_metrics, trust_env=False, timeout=10).text, 0.0
+    text, total = httpx.get(metrics, trust_env=False, timeout=10).text, 0.0
     for line in text.splitlines():
         if line.startswith("aiops_operator_api_requests_total"):
             verb, result = re.search(r'verb="(\w+)"', line), re.search(r'result="(\d+)"', line)
@@ -283,6 +290,7 @@ def measure(controller: Controller, options: argparse.Namespace) -> dict[str, fl
         admin = administrator(cluster, place)
         with admin.client() as client:
             install(controller, client, options.kserve)
+            _foreign(admin, options.foreign)
             with running(controller, admin, options.manager, place) as pid:
                 figures = _measured(controller, admin, pid, options)
             print(f"{controller.name}: {json.dumps(figures)}", flush=True)
@@ -293,8 +301,7 @@ def _measured(controller: Controller, admin: Admin, pid: int, options: argparse.
     deployments = Arrivals(admin, f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments")
     services = Arrivals(admin, f"/api/v1/namespaces/{NAMESPACE}/services")
     names = [f"s{i}" for i in range(options.n)]
-    metrics = "http://127.0.0.1:18081/metrics"
-    used, written, made = cpu(pid), client_writes(metrics), {}
+    used, written, made = cpu(pid), client_writes(METRICS), {}
     clients = [admin.client() for _ in range(CREATORS)]
 
     def create(entry: tuple[int, str]) -> None:
@@ -319,7 +326,7 @@ def _measured(controller: Controller, admin: Admin, pid: int, options: argparse.
         child = controller.deployments(name)
         took.append(max(deployments.times[child], services.times[child]) - made[name])
     before = -1.0
-    while (now := client_writes(metrics)) != before:  # until it has nothing more to say
+    while (now := client_writes(METRICS)) != before:  # until it has nothing more to say
         before = now
         time.sleep(4)
     figures = {
@@ -330,14 +337,80 @@ def _measured(controller: Controller, admin: Admin, pid: int, options: argparse.
         "cpu_s": cpu(pid) - used,
         "api_writes": now - written,
     }
+    if options.polled:
+        figures |= _polled(admin, names, pid, options.polled)
     if options.single:
         figures["single_p50_s"] = statistics.median(_single(controller, deployments, admin, i) for i in range(20))
     if options.rest:
-        used, written = cpu(pid), client_writes(metrics)
+        used, written = cpu(pid), client_writes(METRICS)
         time.sleep(options.rest)
         figures["rest_cpu"] = (cpu(pid) - used) / options.rest
-        figures["rest_writes"] = client_writes(metrics) - written
+        figures["rest_writes"] = client_writes(METRICS) - written
     return {name: round(value, 3) for name, value in figures.items()}
+
+
+def _foreign(admin: Admin, count: int) -> None:
+    """Pods and Deployments of somebody else, which no controller of ours has any business with."""
+    labels = {"app": "foreign"}
+    containers = [{"name": "main", "image": "localhost/none:1", "env": [{"name": "PADDING", "value": "x" * 2000}]}]
+    pod = {"metadata": {"labels": labels}, "spec": {"containers": containers}}
+    deployment = {"replicas": 0, "selector": {"matchLabels": labels}, "template": pod}
+    clients = [admin.client() for _ in range(CREATORS)]
+
+    def create(i: int) -> None:
+        client = clients[i % CREATORS]
+        body = {"metadata": {"name": f"foreign-{i}", "labels": labels}}
+        client.post("/api/v1/namespaces/default/pods", json=pod | body).raise_for_status()
+        path = "/apis/apps/v1/namespaces/default/deployments"
+        client.post(path, json=body | {"spec": deployment}).raise_for_status()
+
+    with ThreadPoolExecutor(CREATORS) as pool:
+        list(pool.map(create, range(count)))
+
+
+def _polled(admin: Admin, names: list[str], pid: int, seconds: int) -> dict[str, float]:
+    """Say of each pod that it runs and is ready, and see what asking all of them takes."""
+    with subprocess.Popen([sys.executable, ROOT / "bench" / "operator" / "pods.py"]) as stub, admin.client() as client:
+        try:
+            _until(lambda: _answers("http://127.0.0.1:8000/health"), "the pods' stub serves")
+            path = f"/api/v1/namespaces/{NAMESPACE}/pods"
+            pods = [item["metadata"]["name"] for item in client.get(path, headers={"Accept": METADATA}).json()["items"]]
+            for i, pod in enumerate(pods):
+                body = {"status": _running(str(FIRST_POD + i))}
+                headers = {"Content-Type": "application/merge-patch+json"}
+                client.patch(f"{path}/{pod}/status", content=json.dumps(body), headers=headers).raise_for_status()
+            _until(lambda: _judged() >= len(names), "each service has a verdict", 300, 1)
+            time.sleep(2 * POLL)  # Deployments and statuses settle
+            used, polls, written = cpu(pid), _metric("aiops_operator_drift_polls_total"), client_writes(METRICS)
+            time.sleep(seconds)
+            return {
+                "pods": len(pods),
+                "polls_per_s": (_metric("aiops_operator_drift_polls_total") - polls) / seconds,
+                "polled_cpu": (cpu(pid) - used) / seconds,
+                "polled_writes": client_writes(METRICS) - written,
+                "polled_rss_mib": resident(pid),
+            }
+        finally:
+            stub.terminate()
+
+
+def _running(address: str) -> dict[str, Any]:
+    """What a kubelet says of a pod that is ready."""
+    types = ("Ready", "ContainersReady", "PodScheduled", "Initialized")
+    conditions = [{"type": type_, "status": "True"} for type_ in types]
+    return {"phase": "Running", "podIP": address, "podIPs": [{"ip": address}], "conditions": conditions}
+
+
+def _metric(name: str) -> float:
+    """The sum of a metric's series, of whoever is measured."""
+    lines = httpx.get(METRICS, trust_env=False, timeout=10).text.splitlines()
+    return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(name))
+
+
+def _judged() -> int:
+    """How many services have a verdict."""
+    lines = httpx.get(METRICS, trust_env=False, timeout=10).text.splitlines()
+    return sum(line.startswith("inferenceservice_drift_samples{") for line in lines)
 
 
 def _single(controller: Controller, deployments: Arrivals, admin: Admin, i: int) -> float:
@@ -352,6 +425,38 @@ def _single(controller: Controller, deployments: Arrivals, admin: Admin, i: int)
     return deployments.times[child] - began
 
 
+def scale(options: argparse.Namespace) -> dict[str, dict[str, float]]:
+    """Ours alone at growing N, on a plot under docs/."""
+    found = {}
+    for n in SCALE:
+        options.n = n
+        found[str(n)] = measure(CONTROLLERS["ours"], options)
+    draw(found, ROOT / "docs" / "operator-scale.svg")
+    return found
+
+
+def draw(found: dict[str, dict[str, float]], target: Path) -> None:
+    """How time, processor time, memory and writes grow with the number of services."""
+    mpl.use("svg")
+    mpl.rcParams |= {"svg.fonttype": "none", "svg.hashsalt": "aiops", "font.size": 9}
+    numbers = [int(n) for n in found]
+    panels = {
+        "all Deployments, seconds": [each["deployments_all_s"] for each in found.values()],
+        "processor time a service, ms": [
+            1000 * each["cpu_s"] / n for n, each in zip(numbers, found.values(), strict=True)
+        ],
+        "resident memory, MiB": [each["rss_mib"] for each in found.values()],
+        "writes a service": [each["api_writes"] / n for n, each in zip(numbers, found.values(), strict=True)],
+    }
+    figure, axes = plt.subplots(1, len(panels), figsize=(11, 2.6), layout="constrained")
+    for axis, (title, values) in zip(axes, panels.items(), strict=True):
+        axis.plot(numbers, values, marker="o")
+        axis.set(title=title, xscale="log", xlabel="services", ylim=(0, None))
+        axis.set_xticks(numbers, labels=list(found))
+        axis.minorticks_off()
+    figure.savefig(target, metadata={"Date": None})
+
+
 def main() -> int:
     """Run and print; 0."""
     options = argparse.ArgumentParser(prog="bench-operator", description=__doc__)
@@ -360,8 +465,18 @@ def main() -> int:
     options.add_argument("--manager", default=os.environ.get("KSERVE_MANAGER", ""), help="KServe's controller, built")
     options.add_argument("--kserve", default=os.environ.get("KSERVE_SOURCE", ""), help="the source of its module")
     options.add_argument("--single", action="store_true", help="then one among all of them, twenty times")
+    options.add_argument(
+        "--foreign", type=int, default=0, metavar="N", help="pods and Deployments of others that are there"
+    )
+    options.add_argument(
+        "--polled", type=int, default=0, metavar="SECONDS", help="then CPU with each service's pod polled"
+    )
+    options.add_argument("--scale", action="store_true", help=f"ours alone with {SCALE} services, on a plot in docs/")
     options.add_argument("--rest", type=int, default=0, metavar="SECONDS", help="then writes and CPU at rest")
     chosen = options.parse_args()
+    if chosen.scale:
+        print(json.dumps({"scale": scale(chosen)}))
+        return 0
     names = [chosen.only] if chosen.only else list(CONTROLLERS)
     found = {name: measure(CONTROLLERS[name], chosen) for name in names}
     ratio = {}

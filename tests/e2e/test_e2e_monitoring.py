@@ -5,7 +5,10 @@ import json
 import math
 import os
 import re
+import runpy
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import httpx
@@ -23,8 +26,8 @@ ROOT = Path(__file__).resolve().parents[2]
 CRDS = ("prometheuses", "servicemonitors", "podmonitors", "probes", "prometheusrules")
 IRIS = load_bundled("iris")
 ROWS = IRIS.rows[np.random.default_rng(5).integers(0, len(IRIS.rows), 300)].round(3)
-# What Grafana puts in place of its variables.
-VARIABLES = {"$__rate_interval": "30s", "$namespace": ".*", "$service": ".*"}
+PICTURE = ROOT / "grafana" / "picture.py"
+filled = runpy.run_path(str(PICTURE))["filled"]
 
 
 def service(**spec):
@@ -53,10 +56,11 @@ def scrape_configs():
 
 
 class Prometheus:
-    """What a Prometheus answers; `ask` gets a path of its API."""
+    """What a Prometheus answers; `ask` gets a path of its API, and `url` is where it can be reached directly."""
 
-    def __init__(self, ask):
+    def __init__(self, ask, url=""):
         self.ask = ask
+        self.url = url
 
     def query(self, expr):
         """Samples of now."""
@@ -98,7 +102,7 @@ def plain(world, tmp_path):
             return False
 
         with daemon(command, ready, tmp_path / "prometheus.log"):
-            yield Prometheus(lambda path: client.get(f"{url}/api/v1/{path}").json())
+            yield Prometheus(lambda path: client.get(f"{url}/api/v1/{path}").json(), url)
 
 
 def expected(namespace):
@@ -119,20 +123,13 @@ def queries():
                 yield f"{path.name}: ${variable['name']}", filled(f"count by ({label}) ({metric})")
 
 
-def filled(expr):
-    """A query with values in place of the variables."""
-    for variable, value in VARIABLES.items():
-        expr = expr.replace(variable, value)
-    return expr
-
-
 def shows(samples):
     """Whether there is anything to draw: 0/0 is not."""
     return any(math.isfinite(float(sample["value"][1])) for sample in samples)
 
 
-def test_annotated_pods_are_scraped_and_every_panel_shows_something(namespace, iris_configmap, plain):
-    """After traffic with an error and with drift in it; the alert on drift fires."""
+def test_annotated_pods_are_scraped_and_every_panel_shows_something(namespace, iris_configmap, plain, tmp_path):
+    """After traffic with an error and with drift in it; the alert on drift fires, and a picture is drawn of what is seen."""
     namespace.apply(iris_configmap)
     namespace.apply(service(monitoring={"mode": "annotations"}))
     namespace.wait("iris", "Ready", "True")
@@ -159,6 +156,9 @@ def test_annotated_pods_are_scraped_and_every_panel_shows_something(namespace, i
     )
     assert ["iris"] == [entry["metric"]["name"] for entry in firing]
     assert [] == [rule for rule in all_rules(plain) if rule["health"] != "ok"]
+    picture = tmp_path / "dashboard.png"
+    subprocess.run([sys.executable, PICTURE, plain.url, picture, "--minutes=3"], check=True, timeout=120)
+    assert b"\x89PNG" == picture.read_bytes()[:4]
 
 
 def all_rules(prometheus):
