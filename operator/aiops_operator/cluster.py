@@ -1,9 +1,9 @@
 """All I/O with the API server: get, list, apply, delete, status, event, discovery; nothing else in the package has any."""
 
-import copy
 import datetime as dt
 import os
 import random
+import ssl
 import urllib.parse
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -35,6 +35,7 @@ WATCH_SECONDS: Final = (
 CONNECT_TIMEOUT: Final = 10.0
 # The API server sends a bookmark each minute: a watch that says nothing for longer is dead, whatever the connection looks like.
 WATCH_SILENCE: Final = 90.0
+READ_BUFFER: Final = 2**21  # bytes: objects are large
 MAX_NOTE: Final = 1024  # characters of an Event's message
 SERVER_ERROR: Final = 500
 _JSON: Final = "application/json"
@@ -66,9 +67,6 @@ async def load_configuration() -> client.Configuration:
     else:
         path = os.environ.get("KUBECONFIG")
         await config.load_kube_config(path, client_configuration=configuration, persist_config=False)  # type: ignore[no-untyped-call]
-    configuration.connection_pool_maxsize = CONNECTIONS
-    # Left to aiohttp, the environment is looked at in a thread for each request, and ~/.netrc too.
-    configuration.client_session_kwargs = {"trust_env": False}
     configuration.proxy = configuration.proxy or _proxy_of_environment(configuration.host)
     return configuration
 
@@ -84,20 +82,21 @@ class Cluster:
     """A connection to one API server; objects are plain dictionaries, as the server sends them."""
 
     def __init__(self, configuration: client.Configuration, metrics: Metrics) -> None:
-        self._client = client.ApiClient(configuration)
-        self._client.user_agent = COMPONENT
-        endless = copy.copy(configuration)
-        endless.connection_pool_maxsize = 0  # watches keep their connections: requests must not wait for these
-        self._watching = client.ApiClient(endless)
-        self._watching.user_agent = COMPONENT
+        """Begin, in the running loop."""
+        self._configuration = configuration
+        # The client of the library copies each body twice in Python before it is written as JSON: of it we take what reads a
+        # kubeconfig, renews tokens and trusts certificates.
+        context = client.rest.RESTClientObject(configuration).ssl_context
+        self._session = _session(context, CONNECTIONS)
+        self._watching = _session(context, 0)  # watches keep their connections: requests must not wait for these
         self._metrics = metrics
         self.may_write: Callable[[], bool] = lambda: True
         """Asked before every write but one of a Lease: whether this operator is the one that writes."""
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._client.close()  # type: ignore[no-untyped-call]
-        await self._watching.close()  # type: ignore[no-untyped-call]
+        await self._session.close()
+        await self._watching.close()
 
     async def get(self, kind: Kind, namespace: str, name: str) -> dict[str, Any] | None:
         """An object, None where there is none.
@@ -174,20 +173,16 @@ class Cluster:
             "timeoutSeconds": str(random.randint(*WATCH_SECONDS)),  # noqa: S311  nothing is kept secret by it
         }
         path = kind.path(namespace)
-        request = await self._watching.param_serialize(
-            "GET",
-            path,
-            query_params=[(name, value) for name, value in query.items() if value],
-            header_params={"Accept": _METADATA.format(kind="PartialObjectMetadata") if metadata_only else _JSON},
-            auth_settings=["BearerToken"],
-        )
+        accept = _METADATA.format(kind="PartialObjectMetadata") if metadata_only else _JSON
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT, sock_read=WATCH_SILENCE)
+        sent = {name: value for name, value in query.items() if value}
         try:
-            answer = await self._watching.call_api(*request, _request_timeout=timeout)
+            request = await self._to(path, Accept=accept)
+            answer = await self._watching.get(params=sent, timeout=timeout, **request)
             self._metrics.api_requests.labels("WATCH", str(answer.status)).inc()
             if answer.status != 200:  # noqa: PLR2004  HTTP's own number
-                _fail(answer.status, await answer.read())  # type: ignore[no-untyped-call]
-            async for line in _lines(answer.response):
+                _fail(answer.status, await answer.read())
+            async for line in _lines(answer):
                 event = orjson.loads(line)
                 if event["type"] == "ERROR":
                     _fail(event["object"].get("code", 0), orjson.dumps(event["object"]))
@@ -319,17 +314,11 @@ class Cluster:
     ) -> dict[str, Any]:
         if verb != "GET" and not path.startswith(LEASE.root) and not self.may_write():
             raise UnavailableError(0, f"{verb} {path}: not sent, for another operator may write now")
-        request = await self._client.param_serialize(
-            verb,
-            path,
-            query_params=list((query or {}).items()),
-            header_params={"Accept": accept, "Content-Type": content_type},
-            body=body,
-            auth_settings=["BearerToken"],
-        )
+        data = None if body is None else orjson.dumps(body)
         try:
-            response = await self._client.call_api(*request, _request_timeout=REQUEST_TIMEOUT)
-            content = await response.read()  # type: ignore[no-untyped-call]
+            request = await self._to(path, **{"Accept": accept, "Content-Type": content_type})
+            async with self._session.request(verb, params=query, data=data, **request) as response:
+                content = await response.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             self._metrics.api_requests.labels(verb, "no answer").inc()
             raise UnavailableError(0, f"{verb} {path}: {error or type(error).__name__}") from error
@@ -338,6 +327,28 @@ class Cluster:
             _fail(response.status, content)
         document: dict[str, Any] = orjson.loads(content)
         return document
+
+    async def _to(self, path: str, **headers: str) -> dict[str, Any]:
+        """What every request to a path has, with the token of now."""
+        configuration = self._configuration
+        token = await configuration.get_api_key_with_prefix("BearerToken")
+        return {
+            "url": configuration.host + path,
+            "headers": headers | ({"Authorization": token} if token else {}),
+            "proxy": configuration.proxy,
+            "proxy_headers": configuration.proxy_headers,
+            "server_hostname": configuration.tls_server_name,
+        }
+
+
+def _session(context: ssl.SSLContext, connections: int) -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=connections, ssl=context),
+        headers={"User-Agent": COMPONENT},
+        timeout=aiohttp.ClientTimeout(REQUEST_TIMEOUT),
+        read_bufsize=READ_BUFFER,
+        trust_env=False,  # else it would look for ~/.netrc, and at the environment, in a thread for each request
+    )
 
 
 async def _lines(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
