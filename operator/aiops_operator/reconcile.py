@@ -148,9 +148,10 @@ class Reconciler:
 
     async def _config_map_artifacts(self, service: InferenceService, name: str) -> Found | Problem:
         namespace = service.key.namespace
-        artifacts = await self._digested(service, name)
-        if artifacts is None:
+        found = await self._digested(service, name)
+        if found is None:
             return not_found("ConfigMap", namespace, name)
+        artifacts, source = found
         model_key = resources.model_key(artifacts.files, service.model.model_file)
         missing = [] if model_key else [service.model.model_file]
         missing += [service.model.baseline_file] if service.model.baseline_file not in artifacts.files else []
@@ -162,7 +163,7 @@ class Reconciler:
         there = self._store.get(names.CONFIG_MAP, namespace, copy_name)
         copy = None
         if there is None or owner_uid(there) != service.uid:
-            source = await self._cluster.get(names.CONFIG_MAP, namespace, name)
+            source = source or await self._cluster.get(names.CONFIG_MAP, namespace, name)
             if source is None or resources.artifacts_of(source).digest != artifacts.digest:
                 raise ConflictError(409, f"ConfigMap {namespace}/{name} changes while it is read")
             copy = resources.model_config_map(service, source)
@@ -172,21 +173,23 @@ class Reconciler:
             copy=copy,
         )
 
-    async def _digested(self, service: InferenceService, name: str) -> resources.Artifacts | None:
-        """The digests of a ConfigMap's files, read in full only where its version is not the one read last."""
+    async def _digested(
+        self, service: InferenceService, name: str
+    ) -> tuple[resources.Artifacts, dict[str, Any] | None] | None:
+        """The digests of a ConfigMap's files; it is read in full, and returned, only where its version is not the one read last."""
         namespace = service.key.namespace
         found = self._store.get(names.CONFIG_MAP, namespace, name)
         if found is None:
             return None
         known = self._digests.get(service.key)
         if known is not None and known[0] == version_of(found):
-            return known[1]
+            return known[1], None
         body = await self._cluster.get(names.CONFIG_MAP, namespace, name)
         if body is None:
             return None
         artifacts = resources.artifacts_of(body)
         self._digests[service.key] = (version_of(body), artifacts)
-        return artifacts
+        return artifacts, body
 
     # --- apply ---------------------------------------------------------------------------------------------------
 
