@@ -1,6 +1,7 @@
 """What holds for every test."""
 
 import os
+from collections import Counter
 
 import hypothesis
 import pytest
@@ -17,6 +18,7 @@ pytest_plugins = ["artifactserver", "serverprocess"]  # fixtures of more than on
 
 
 MEASURED = pytest.StashKey()
+SECONDS = Counter()  # by folder of tests, fixtures included
 
 
 @pytest.fixture
@@ -25,8 +27,15 @@ def measured(request):
     return request.config.stash.setdefault(MEASURED, {})
 
 
+def pytest_runtest_logreport(report):
+    """Add up what each folder of tests takes."""
+    SECONDS["/".join(report.nodeid.split("/")[:2])] += report.duration
+
+
 def pytest_terminal_summary(terminalreporter, config):
-    """Show what was measured."""
+    """Show what was measured, and how long each folder took."""
+    for folder, seconds in SECONDS.items():
+        terminalreporter.write_line(f"phase: {folder}: {seconds:.0f} s")
     for name, value in config.stash.get(MEASURED, {}).items():
         terminalreporter.write_line(f"measured: {name}: {value}")
 
