@@ -23,7 +23,7 @@ import kopf
 from kubernetes.aio import client
 from kubernetes.aio.config import ConfigException
 
-from aiops_operator import handlers, names
+from aiops_operator import handlers, names, tracing
 from aiops_operator.cluster import Cluster, load_configuration
 from aiops_operator.desired import Capabilities
 from aiops_operator.drift import PodClient, Poller, Timing
@@ -64,6 +64,7 @@ class JsonFormatter(logging.Formatter):
         key = next((argument for argument in arguments if isinstance(argument, Key)), None)
         if key is not None:
             line |= {"namespace": key.namespace, "name": key.name}
+        line |= tracing.fields()
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return json.dumps(line)
@@ -227,9 +228,10 @@ class Operator:
 
     async def _reconcile(self, key: Key) -> Done:
         await self._reflectors.synced()  # before, all children would seem to be missing
-        if key in self._doubted:
-            await self._look(key)
-        return await self._reconciler.reconcile(key)
+        with tracing.span_of("reconcile", key):
+            if key in self._doubted:
+                await self._look(key)
+            return await self._reconciler.reconcile(key)
 
     def _doubt(self, key: Key) -> None:
         """A listing says something else of a service than the watch has."""
@@ -321,13 +323,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description="Serves InferenceServices (aiops-quality.io/v1alpha1) and says whether their input has drifted.",
         epilog="Settings are environment variables: INFERENCE_IMAGE, WATCH_NAMESPACES, OPERATOR_PORT, POLL_INTERVAL, "
         "RESYNC_INTERVAL, LEASE_NAME, LEASE_NAMESPACE, NETWORK_POLICY_PEERS, DRIFT_SINK_URL, DRIFT_SINK_SECRET, "
-        "LOG_FORMAT, LOG_LEVEL; and KUBECONFIG outside a cluster.",
+        "LOG_FORMAT, LOG_LEVEL; KUBECONFIG outside a cluster; OTEL_EXPORTER_OTLP_ENDPOINT for traces.",
     )
     parser.parse_args(arguments)
     try:
         settings = Settings.from_env(os.environ)
         configure_logging(settings)
-        return asyncio.run(_run(settings))
+        end_tracing = tracing.start(os.environ)
+        try:
+            return asyncio.run(_run(settings))
+        finally:
+            end_tracing()
     except SettingsError as error:
         print(f"aiops_operator: {error}", file=sys.stderr)
         return EXIT_USAGE

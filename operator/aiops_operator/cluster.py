@@ -12,6 +12,7 @@ from typing import Any, Final, NoReturn
 import aiohttp
 import orjson
 from kubernetes.aio import client, config
+from opentelemetry.trace import SpanKind
 
 from aiops_operator.errors import (
     ApiError,
@@ -24,6 +25,7 @@ from aiops_operator.errors import (
 )
 from aiops_operator.metrics import Metrics
 from aiops_operator.names import COMPONENT, EVENT, FIELD_MANAGER, INFERENCE_SERVICE, LEASE, Key, Kind
+from aiops_operator.tracing import tracer
 
 REQUEST_TIMEOUT: Final = 15.0  # seconds
 CONNECTIONS: Final = 32
@@ -315,13 +317,16 @@ class Cluster:
         if verb != "GET" and not path.startswith(LEASE.root) and not self.may_write():
             raise UnavailableError(0, f"{verb} {path}: not sent, for another operator may write now")
         data = None if body is None else orjson.dumps(body)
-        try:
-            request = await self._to(path, **{"Accept": accept, "Content-Type": content_type})
-            async with self._session.request(verb, params=query, data=data, **request) as response:
-                content = await response.read()
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            self._metrics.api_requests.labels(verb, "no answer").inc()
-            raise UnavailableError(0, f"{verb} {path}: {error or type(error).__name__}") from error
+        told = {"http.request.method": verb, "url.path": path}
+        with tracer.start_as_current_span(verb, kind=SpanKind.CLIENT, attributes=told) as span:
+            try:
+                request = await self._to(path, **{"Accept": accept, "Content-Type": content_type})
+                async with self._session.request(verb, params=query, data=data, **request) as response:
+                    content = await response.read()
+            except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                self._metrics.api_requests.labels(verb, "no answer").inc()
+                raise UnavailableError(0, f"{verb} {path}: {error or type(error).__name__}") from error
+            span.set_attribute("http.response.status_code", response.status)
         self._metrics.api_requests.labels(verb, str(response.status)).inc()
         if not 200 <= response.status < 300:  # noqa: PLR2004  HTTP's own numbers
             _fail(response.status, content)

@@ -40,6 +40,7 @@ from aiops_operator.errors import PodError
 from aiops_operator.metrics import Metrics
 from aiops_operator.names import CONTAINER_PORT, Key
 from aiops_operator.status import Finding, Mounted, Problem
+from aiops_operator.tracing import span_of
 
 HTTP_OK: Final = 200
 CONCURRENCY: Final = 32
@@ -477,7 +478,8 @@ class Poller:
         if not pods:
             return
         started = time.perf_counter()
-        answers = await asyncio.gather(*(self._ask(tracked.memory, pod) for pod in pods))
+        with span_of("drift poll", tracked.service.key):
+            answers = await asyncio.gather(*(self._ask(tracked.memory, pod) for pod in pods))
         settled_at = tracked.memory.settled_at
         oldest = (self._timing.clock() - settled_at).total_seconds() if settled_at else math.inf
         round_ = dict(zip(pods, answers, strict=True))
