@@ -313,7 +313,10 @@ class Reconciler:
     async def _retrain(self, service: InferenceService, document: dict[str, Any], now: dt.datetime) -> float | None:
         """Let an episode of drift lead to its Job, and say so in the status; seconds until the next look, None for none."""
         drift = document.get("drift") or {}
-        step = retraining.step(service, drift, self._store.of_service(names.JOB, service.key), now)
+        jobs = self._store.of_service(names.JOB, service.key)
+        last = (service.status.get("retraining") or {}).get("job", "")
+        deleted = self._store.ended(names.JOB, service.key.namespace, last)
+        step = retraining.step(service, drift, jobs, now, deleted)
         shown: Mapping[str, Any] = step.status
         if step.attempt is not None and not service.paused:
             refusal = await self._make_job(service, drift, step.attempt)

@@ -40,7 +40,11 @@ class Step:
 
 
 def step(
-    service: InferenceService, drift: Mapping[str, Any], jobs: Sequence[Mapping[str, Any]], now: dt.datetime
+    service: InferenceService,
+    drift: Mapping[str, Any],
+    jobs: Sequence[Mapping[str, Any]],
+    now: dt.datetime,
+    deleted: Mapping[str, Any] | None = None,
 ) -> Step:
     """Decide.
 
@@ -49,8 +53,9 @@ def step(
         drift: `status.drift` of now.
         jobs: those that were made for the service.
         now: by the operator's clock.
+        deleted: the Job of `status.retraining` as it was last, where it has been deleted: some are as soon as they have ended.
     """
-    found = _wanted(service, drift, jobs, now)
+    found = _wanted(service, drift, jobs, now, deleted)
     if found.attempt is None:
         return found
     # One at a time: one whose making an operator could not write down before it was killed is waited for, too.
@@ -60,13 +65,17 @@ def step(
 
 
 def _wanted(
-    service: InferenceService, drift: Mapping[str, Any], jobs: Sequence[Mapping[str, Any]], now: dt.datetime
+    service: InferenceService,
+    drift: Mapping[str, Any],
+    jobs: Sequence[Mapping[str, Any]],
+    now: dt.datetime,
+    deleted: Mapping[str, Any] | None,
 ) -> Step:
     wanted = service.drift.on_drift
     before: Mapping[str, Any] = service.status.get("retraining") or {}
     if wanted is None:
         return Step()
-    shown = _followed(before, jobs, now)
+    shown = _followed(before, jobs, now, deleted)
     episode = drift.get("episode")
     if not episode or drift.get("acknowledged") or shown.get("state") == RUNNING:
         return Step(shown)
@@ -185,17 +194,22 @@ def _later(shown: Mapping[str, Any], attempt: int, since: dt.datetime, pause: fl
     return Step(shown, attempt=attempt) if left <= 0 else Step(shown, again_after=left)
 
 
-def _followed(before: Mapping[str, Any], jobs: Sequence[Mapping[str, Any]], now: dt.datetime) -> Mapping[str, Any]:
+def _followed(
+    before: Mapping[str, Any],
+    jobs: Sequence[Mapping[str, Any]],
+    now: dt.datetime,
+    deleted: Mapping[str, Any] | None,
+) -> Mapping[str, Any]:
     """What became of the Job that was running."""
     if before.get("state") != RUNNING:
         return before
-    found = next((entry for entry in jobs if entry["metadata"]["name"] == before.get("job")), None)
-    if found is None:
-        message = f"Job {before.get('job')} was deleted before it ended."
-        return {**before, "state": FAILED, "finishedAt": status.timestamp(now), "message": message}
-    outcome = _outcome(found)
-    if outcome is None:
+    there = next((entry for entry in jobs if entry["metadata"]["name"] == before.get("job")), None)
+    outcome = _outcome(there or deleted or {})
+    if outcome is None and there is not None:
         return before
+    if outcome is None:
+        message = f"Job {before.get('job')} was deleted before it was seen to end: how it ended is not known."
+        return {**before, "state": FAILED, "finishedAt": status.timestamp(now), "message": message}
     state, condition = outcome
     said = f": {condition['message']}" if condition.get("message") else "."
     message = f"Job {before['job']} has {state.lower()}{said}"[:MAX_MESSAGE]

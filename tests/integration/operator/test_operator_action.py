@@ -61,6 +61,17 @@ def test_a_job_that_was_deleted_has_failed(api, start, pods):
         assert 1 == state(api, "Failed")["attempt"]
 
 
+def test_a_job_that_is_deleted_as_soon_as_it_has_ended_has_its_outcome(api, start, pods):
+    """Its template says so: ttlSecondsAfterFinished is 0."""
+    short_lived = {"spec": {"ttlSecondsAfterFinished": 0, "template": TEMPLATE}}
+    api.create("CronJob", {"metadata": {"name": "retrain"}, "spec": RETRAIN["spec"] | {"jobTemplate": short_lived}})
+    with start(api.namespace):
+        drifting(api, pods)
+        finish(api, state(api, "Running")["job"])
+        assert 1 == state(api, "Succeeded")["attempt"]
+        until(lambda: api.all("Job"), lambda seen: seen == [])
+
+
 def test_a_cron_job_that_is_not_there_is_said(api, admin, start, pods):
     """One of another namespace is none; Ready and DriftDetected stay as they are."""
     other = f"{api.namespace}-other"

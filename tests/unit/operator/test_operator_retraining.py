@@ -70,6 +70,22 @@ def test_a_job_that_fails_is_made_again_after_a_pause(make, now):
     assert ("Failed", None, None) == (found.status["state"], found.attempt, found.again_after)
 
 
+def test_a_job_that_is_deleted_as_soon_as_it_has_ended_has_its_outcome(make, now):
+    """What was told of it last counts; where it had not ended by then, nobody knows."""
+    shown = retraining.made(make(SPEC), "e-1", 1, now)
+    service = make(SPEC, {"retraining": shown})
+    for type_, state in (("Complete", "Succeeded"), ("Failed", "Failed")):
+        last = ended(shown["job"], type_, now)
+        assert state == retraining.step(service, DRIFT, [], now, deleted=last).status["state"]
+    for last in (running(shown["job"]), None):
+        found = retraining.step(service, DRIFT, [], now, deleted=last).status
+        assert "Failed" == found["state"]
+        assert found["message"].endswith("was deleted before it was seen to end: how it ended is not known.")
+    # One of the same name that is there counts more.
+    there = [running(shown["job"])]
+    assert shown == retraining.step(service, DRIFT, there, now, deleted=ended(shown["job"], "Failed", now)).status
+
+
 def test_the_next_episode_waits_for_the_cooldown(make, now):
     """And says until when, the same at every look."""
     done = retraining.made(make(SPEC), "e-1", 1, now) | {"state": "Succeeded"}
