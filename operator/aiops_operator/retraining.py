@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from aiops_operator import names, resources, status
 from aiops_operator.api import InferenceService, OnDrift
+from aiops_operator.live import owner_uid
 
 RUNNING: Final = "Running"
 SUCCEEDED: Final = "Succeeded"
@@ -21,6 +22,7 @@ FIRST_BACKOFF: Final = 60  # seconds between the end of an attempt and the next
 LARGEST_BACKOFF: Final = 3600
 REFUSED_PAUSE: Final = 60  # seconds between tries of what the cluster does not take
 MAX_MESSAGE: Final = 512
+_EPISODE: Final = f"{names.GROUP}/episode"  # annotation of a Job
 _PREFIX: Final = 42  # characters of a service's name in that of a Job, whose pods' labels hold 63
 
 
@@ -157,12 +159,21 @@ def job(
                 **(given.get("annotations") or {}),
                 **annotations,
                 "cronjob.kubernetes.io/instantiate": "manual",
-                f"{names.GROUP}/episode": episode,
+                _EPISODE: episode,
             },
             "ownerReferences": [owner],
         },
         "spec": template["spec"],
     }
+
+
+def same_job(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two Jobs of one name were made of one CronJob for one episode."""
+    return _made_for(one) == _made_for(other)
+
+
+def _made_for(job: Mapping[str, Any]) -> tuple[str | None, str | None]:
+    return (job["metadata"].get("annotations") or {}).get(_EPISODE), owner_uid(job)
 
 
 def events(before: Mapping[str, Any], after: Mapping[str, Any]) -> Sequence[tuple[str, str, str]]:

@@ -5,15 +5,21 @@ import signal
 import pytest
 from waiting import until
 
+from aiops_operator import retraining
+from aiops_operator.api import InferenceService
+
 TEMPLATE = {"spec": {"restartPolicy": "Never", "containers": [{"name": "train", "image": "localhost/train:1"}]}}
 RETRAIN = {"spec": {"schedule": "0 0 1 1 *", "suspend": True, "jobTemplate": {"spec": {"template": TEMPLATE}}}}
 SPEC = {"replicas": 2, "drift": {"onDrift": {"cronJobRef": {"name": "retrain"}}}}
 
 
-def drifting(api, pods, spec=SPEC):
+def drifting(api, pods, spec=SPEC, *, paused=False):
     """A service in the middle of an episode."""
     api.serve(spec)
     api.run_pods(list(pods))
+    if paused:
+        api.change({"paused": True})
+        api.settled()
     for pod in pods.values():
         pod.receive(160, 9.0)
     api.wait("DriftDetected", "True", "ScoreAboveThreshold")
@@ -38,6 +44,7 @@ def test_one_job_an_episode_whatever_happens_to_the_operator(api, start, pods):
     with start(api.namespace) as first:
         drifting(api, pods)
         job = state(api, "Running")["job"]
+        until(api.reasons, lambda seen: "RetrainingStarted" in seen)  # after the status, which is what counts
         first.stop(signal.SIGKILL)
     with start(api.namespace) as second:
         until(lambda: second.metric("aiops_operator_drift_poll_seconds_count"), lambda seen: seen >= 3)
@@ -85,6 +92,33 @@ def test_a_cron_job_that_is_not_there_is_said(api, admin, start, pods):
         assert "True" == api.condition("DriftDetected")["status"]
     assert [] == api.all("Job")
     admin.delete(f"/api/v1/namespaces/{other}").raise_for_status()
+
+
+def test_a_cron_job_that_runs_by_its_schedule_too_is_refused(api, start, pods):
+    """Drift alone is to start it."""
+    scheduled = RETRAIN["spec"] | {"suspend": False}
+    api.create("CronJob", {"metadata": {"name": "retrain"}, "spec": scheduled})
+    with start(api.namespace):
+        drifting(api, pods)
+        assert "is not suspended: set spec.suspend to true" in state(api, "Refused")["message"]
+    assert [] == api.all("Job")
+
+
+@pytest.mark.parametrize(("episode", "wanted"), [("", "Running"), ("of another", "Refused")])
+def test_a_job_that_is_there_already_is_taken_for_what_it_is(api, start, pods, episode, wanted):
+    """The operator's own, of which it could not write, is followed; one of somebody else's is in the way."""
+    cron_job = api.create("CronJob", {"metadata": {"name": "retrain"}} | RETRAIN)
+    with start(api.namespace):
+        drifting(api, pods, paused=True)
+        body = api.get("InferenceService", "iris")
+        job = retraining.job(InferenceService.from_dict(body), cron_job, body["status"]["drift"], 1)
+        name, annotations = job["metadata"]["name"], job["metadata"]["annotations"]
+        annotations["aiops-quality.io/episode"] += episode
+        api.create("Job", job)
+        api.change({"paused": False})
+        assert name in state(api, wanted)["message"]
+        api.wait("Ready", "True", "RolledOut")
+    assert [name] == [entry["metadata"]["name"] for entry in api.all("Job")]
 
 
 def test_a_webhook_that_is_down_keeps_no_verdict_from_the_status(api, admin, start, pods):

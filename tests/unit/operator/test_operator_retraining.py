@@ -122,6 +122,18 @@ def test_a_job_is_what_the_cron_job_says(make):
     )
 
 
+def test_a_job_of_the_same_name_may_be_another(make):
+    """It is of this episode and of this CronJob, or somebody else has made it."""
+    wanted = retraining.job(make(SPEC), CRON_JOB, DRIFT, 1)
+    replaced = CRON_JOB | {"metadata": {"name": "retrain", "uid": "another"}}
+    others = [
+        retraining.job(make(SPEC), CRON_JOB, OTHER, 1),
+        retraining.job(make(SPEC), replaced, DRIFT, 1),
+        {"metadata": {"name": wanted["metadata"]["name"]}},
+    ]
+    assert [True, False, False, False] == [retraining.same_job(job, wanted) for job in (wanted, *others)]
+
+
 @given(
     name=st.from_regex(r"[a-z]([-a-z0-9]{0,48}[a-z0-9])?", fullmatch=True),
     episode=st.text(max_size=40),
