@@ -72,11 +72,16 @@ def test_a_job_that_is_deleted_as_soon_as_it_has_ended_has_its_outcome(api, star
     """Its template says so: ttlSecondsAfterFinished is 0."""
     short_lived = {"spec": {"ttlSecondsAfterFinished": 0, "template": TEMPLATE}}
     api.create("CronJob", {"metadata": {"name": "retrain"}, "spec": RETRAIN["spec"] | {"jobTemplate": short_lived}})
-    with start(api.namespace):
+    with start(api.namespace) as operator:
         drifting(api, pods)
-        finish(api, state(api, "Running")["job"])
+        job = state(api, "Running")["job"]
+        operator.process.send_signal(signal.SIGSTOP)  # it is told of both at once
+        try:
+            finish(api, job)
+            until(lambda: api.all("Job"), lambda seen: seen == [])
+        finally:
+            operator.process.send_signal(signal.SIGCONT)
         assert 1 == state(api, "Succeeded")["attempt"]
-        until(lambda: api.all("Job"), lambda seen: seen == [])
 
 
 def test_a_cron_job_that_is_not_there_is_said(api, admin, start, pods):
