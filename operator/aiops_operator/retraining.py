@@ -16,6 +16,7 @@ from aiops_operator.live import owner_uid
 RUNNING: Final = "Running"
 SUCCEEDED: Final = "Succeeded"
 FAILED: Final = "Failed"
+EXHAUSTED: Final = "Exhausted"
 COOLING_DOWN: Final = "CoolingDown"
 REFUSED: Final = "Refused"
 FIRST_BACKOFF: Final = 60  # seconds between the end of an attempt and the next
@@ -77,17 +78,17 @@ def _wanted(
     before: Mapping[str, Any] = service.status.get("retraining") or {}
     if wanted is None:
         return Step()
-    shown = _followed(before, jobs, now, deleted)
+    shown = _exhausted(_followed(before, jobs, now, deleted), wanted)
     episode = drift.get("episode")
     if not episode or drift.get("acknowledged") or shown.get("state") == RUNNING:
         return Step(shown)
     if shown.get("episode") != episode or shown.get("state") == COOLING_DOWN:
         return _first(wanted, shown, episode, now)
     attempt = shown.get("attempt", 0)
-    if shown.get("state") == FAILED and attempt < wanted.max_attempts:
-        return _later(
-            shown, attempt + 1, _ended(shown, now), min(FIRST_BACKOFF * 2 ** (attempt - 1), LARGEST_BACKOFF), now
-        )
+    if shown.get("state") in {FAILED, EXHAUSTED} and attempt < wanted.max_attempts:
+        pause = min(FIRST_BACKOFF * 2 ** (attempt - 1), LARGEST_BACKOFF)
+        # Who allows more attempts after the last does not want to wait.
+        return _later(shown, attempt + 1, _ended(shown, now), pause if shown["state"] == FAILED else 0, now)
     if shown.get("state") == REFUSED:
         return _later(shown, max(attempt, 1), _ended(shown, now), REFUSED_PAUSE, now)
     return Step(shown)
@@ -178,7 +179,7 @@ def _made_for(job: Mapping[str, Any]) -> tuple[str | None, str | None]:
 
 def events(before: Mapping[str, Any], after: Mapping[str, Any]) -> Sequence[tuple[str, str, str]]:
     """The Events of a change of `status.retraining`, as type, reason and message."""
-    types = {RUNNING: "Normal", SUCCEEDED: "Normal", FAILED: "Warning", REFUSED: "Warning"}
+    types = {RUNNING: "Normal", SUCCEEDED: "Normal", FAILED: "Warning", EXHAUSTED: "Warning", REFUSED: "Warning"}
     state = after.get("state")
     moved = (before.get("state"), before.get("job")) != (state, after.get("job"))
     if not moved or state not in types:
@@ -226,6 +227,14 @@ def _followed(
     message = f"Job {before['job']} has {state.lower()}{said}"[:MAX_MESSAGE]
     ended = condition.get("lastTransitionTime") or status.timestamp(now)
     return {**before, "state": state, "finishedAt": ended, "message": message}
+
+
+def _exhausted(shown: Mapping[str, Any], wanted: OnDrift) -> Mapping[str, Any]:
+    """The same, but for the last attempt's failure: that no other follows."""
+    if shown.get("state") != FAILED or shown.get("attempt", 0) < wanted.max_attempts:
+        return shown
+    message = f"Attempt {shown['attempt']} of {wanted.max_attempts} has failed, and no other follows: {shown.get('message', '')}"
+    return {**shown, "state": EXHAUSTED, "message": message[:MAX_MESSAGE]}
 
 
 def _outcome(job: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]] | None:

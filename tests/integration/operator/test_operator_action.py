@@ -30,12 +30,13 @@ def state(api, wanted):
     return until(lambda: api.status().get("retraining") or {}, lambda seen: seen.get("state") == wanted, 30)
 
 
-def finish(api, job):
+def finish(api, job, code=0):
     """Say of a Job's pod what a kubelet would; the Job's controller does the rest."""
     (pod,) = until(lambda: api.all("Pod", f"batch.kubernetes.io/job-name={job}"))
     ended = {"name": "train", "image": "", "imageID": "", "ready": False, "restartCount": 0}
-    state = {"terminated": {"exitCode": 0}}
-    api.pod_status(pod["metadata"]["name"], {"phase": "Succeeded", "containerStatuses": [ended | {"state": state}]})
+    state = {"terminated": {"exitCode": code}}
+    phase = "Failed" if code else "Succeeded"
+    api.pod_status(pod["metadata"]["name"], {"phase": phase, "containerStatuses": [ended | {"state": state}]})
 
 
 def test_one_job_an_episode_whatever_happens_to_the_operator(api, start, pods):
@@ -82,6 +83,23 @@ def test_a_job_that_is_deleted_as_soon_as_it_has_ended_has_its_outcome(api, star
         finally:
             operator.process.send_signal(signal.SIGCONT)
         assert 1 == state(api, "Succeeded")["attempt"]
+
+
+def test_the_last_attempt_that_fails_is_told_once(api, start, pods):
+    """And is not the last any more when more are allowed."""
+    once = {"spec": {"backoffLimit": 0, "template": TEMPLATE}}
+    api.create("CronJob", {"metadata": {"name": "retrain"}, "spec": RETRAIN["spec"] | {"jobTemplate": once}})
+    on_drift = SPEC["drift"]["onDrift"]
+    with start(api.namespace):
+        drifting(api, pods, SPEC | {"drift": {"onDrift": on_drift | {"maxAttempts": 1}}})
+        finish(api, state(api, "Running")["job"], code=3)
+        assert state(api, "Exhausted")["message"].startswith(
+            "Attempt 1 of 1 has failed, and no other follows: Job iris-"
+        )
+        until(api.reasons, lambda seen: "RetrainingExhausted" in seen)
+        api.change({"drift": {"onDrift": {"maxAttempts": 2}}})
+        assert 2 == state(api, "Running")["attempt"]
+    assert [1] == [event["count"] for event in api.all("Event") if event["reason"] == "RetrainingExhausted"]
 
 
 def test_a_cron_job_that_is_not_there_is_said(api, admin, start, pods):

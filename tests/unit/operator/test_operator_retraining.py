@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from aiops_operator import names, retraining
 from aiops_operator.api import InferenceService
 
-SPEC = {"drift": {"onDrift": {"cronJobRef": {"name": "retrain"}, "cooldown": "1h", "maxAttempts": 2}}}
+SPEC = {"drift": {"onDrift": {"cronJobRef": {"name": "retrain"}, "cooldown": "1h", "maxAttempts": 3}}}
 DRIFT = {"episode": "e-1", "score": "7.4", "threshold": "5", "worstFeature": "length"}
 OTHER = {"episode": "e-2"}
 CRON_JOB = {
@@ -67,7 +67,22 @@ def test_a_job_that_fails_is_made_again_after_a_pause(make, now):
     assert 2 == retraining.step(service, DRIFT, [], later).attempt
     second = retraining.made(service, "e-1", 2, later)
     found = retraining.step(make(SPEC, {"retraining": second}), DRIFT, [], later)
-    assert ("Failed", None, None) == (found.status["state"], found.attempt, found.again_after)
+    assert ("Failed", None, 120) == (found.status["state"], found.attempt, found.again_after)
+
+
+def test_the_last_attempts_failure_is_said_and_told_once(make, now):
+    """It is the end of the episode's attempts, until more are allowed; the next episode begins anew."""
+    shown = retraining.made(make(SPEC), "e-1", 3, now)
+    found = retraining.step(make(SPEC, {"retraining": shown}), DRIFT, [ended(shown["job"], "Failed", now)], now)
+    assert ("Exhausted", None, None) == (found.status["state"], found.attempt, found.again_after)
+    said = f"Attempt 3 of 3 has failed, and no other follows: Job {shown['job']} has failed: why"
+    assert (("Warning", "RetrainingExhausted", said),) == retraining.events(shown, found.status)
+    later = now + dt.timedelta(days=1)
+    again = retraining.step(make(SPEC, {"retraining": found.status}), DRIFT, [], later)
+    assert (found, ()) == (again, retraining.events(found.status, again.status))
+    assert 1 == retraining.step(make(SPEC, {"retraining": found.status}), OTHER, [], later).attempt
+    more = {"drift": {"onDrift": SPEC["drift"]["onDrift"] | {"maxAttempts": 4}}}
+    assert 4 == retraining.step(make(more, {"retraining": found.status}), DRIFT, [], now).attempt
 
 
 def test_a_job_that_is_deleted_as_soon_as_it_has_ended_has_its_outcome(make, now):
@@ -168,4 +183,4 @@ def test_never_two_at_once_and_never_more_than_asked_for(data):
         if data.draw(st.integers(0, 3)):  # else the operator was killed before it could write the status
             shown = written
         assert sum(job is None for job in jobs.values()) <= 1
-    assert len(jobs) <= 4
+    assert len(jobs) <= 6
