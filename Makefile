@@ -121,9 +121,13 @@ test-e2e: env ## Tests on real pods of our images
 test-faults: env ## Tests of what goes wrong: slow clients, full disks, hanging webhooks, killed children
 	@$(RUN) pytest tests/faults
 
+.PHONY: test-scale
+test-scale: env ## Whether the operator grows while many services change (SOAK_SECONDS=3600 for an hour of it)
+	@$(RUN) pytest tests/scale
+
 .PHONY: test
-test: lint ## Everything: lint, unit, integration, faults and e2e tests
-	@$(RUN) pytest tests/unit tests/integration tests/faults tests/e2e
+test: lint ## Everything: lint, unit, integration, faults, scale and e2e tests
+	@$(RUN) pytest tests/unit tests/integration tests/faults tests/scale tests/e2e
 
 .PHONY: clean
 clean: ## Remove what builds and tests left in the tree (not the cache)

@@ -16,6 +16,7 @@ import pytest
 from aiops_localcluster.certificates import Authority
 
 AUTHORIZATION = "Bearer not-for-logs"
+CLOUDS = ("AWS_", "AZURE_", "GOOGLE_")  # how the names of variables begin that a person may have set for their own work
 
 
 class ArtifactServer:
@@ -142,7 +143,7 @@ class Fetching:
                 stdout=output,
                 stderr=output,
                 env={
-                    **{name: value for name, value in os.environ.items() if not name.startswith("AWS_")},
+                    **{name: value for name, value in os.environ.items() if not name.startswith(CLOUDS)},
                     "MODEL_PATH": str(folder / "model.pkl"),
                     "BASELINE_PATH": str(folder / "baseline.npy"),
                     "EXPECTATIONS_PATH": str(folder / "expectations.json"),

@@ -14,7 +14,8 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("aiops")
 
-pytest_plugins = ["artifactserver", "serverprocess"]  # fixtures of more than one folder
+# Fixtures of more than one folder.
+pytest_plugins = ["artifactserver", "controlplane", "operatorprocess", "serverprocess"]
 
 
 MEASURED = pytest.StashKey()

@@ -127,6 +127,13 @@ SOURCES = (
         packages=("github.com/hashicorp/hcl/v2/cmd/hclfmt",),
         duration="about 10 seconds",
     ),
+    Source(
+        name="fake-gcs-server",
+        module="github.com/fsouza/fake-gcs-server",
+        programs=("fake-gcs-server",),
+        packages=("github.com/fsouza/fake-gcs-server",),
+        duration="about 2 minutes",
+    ),
     Source(name="pause", module="", programs=("pause",), packages=(".",), duration="a second"),
 )
 CONTROL_PLANE = ("etcd", "kube-apiserver", "kube-controller-manager")

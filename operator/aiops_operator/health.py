@@ -158,6 +158,7 @@ class Health:
         return found
 
     async def _serve_metrics(self, _: web.Request) -> web.Response:
+        self._metrics.tasks.set(len(asyncio.all_tasks()))
         headers = {"Content-Type": CONTENT_TYPE_LATEST}
         return web.Response(body=generate_latest(self._metrics.registry), headers=headers)
 

@@ -75,6 +75,7 @@ class Metrics:
         self.sink_queue = Gauge(
             "aiops_operator_drift_sink_queue", "Drift events that wait to be delivered.", registry=registry
         )
+        self.tasks = Gauge("aiops_operator_tasks", "Tasks of the event loop that have not ended.", registry=registry)
         self.leader = Gauge("aiops_operator_leader", "1 where this operator is the one that writes.", registry=registry)
         self.drift_score = Gauge(
             "inferenceservice_drift_score",

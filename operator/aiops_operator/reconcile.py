@@ -316,7 +316,10 @@ class Reconciler:
     async def _retrain(self, service: InferenceService, document: dict[str, Any], now: dt.datetime) -> float | None:
         """Let an episode of drift lead to its Job, and say so in the status; seconds until the next look, None for none."""
         drift = document.get("drift") or {}
-        step = retraining.step(service, drift, self._store.of_service(names.JOB, service.key), now)
+        jobs = self._store.of_service(names.JOB, service.key)
+        last = (service.status.get("retraining") or {}).get("job", "")
+        deleted = self._store.ended(names.JOB, service.key.namespace, last)
+        step = retraining.step(service, drift, jobs, now, deleted)
         shown: Mapping[str, Any] = step.status
         if step.attempt is not None and not service.paused:
             refusal = await self._make_job(service, drift, step.attempt)
@@ -337,16 +340,29 @@ class Reconciler:
             cron_job = await self._cluster.get(names.CRON_JOB, namespace, name)
             if cron_job is None or "deletionTimestamp" in cron_job["metadata"]:
                 return f"CronJob {namespace}/{name} is not there: create it, or correct spec.drift.onDrift.cronJobRef."
+            if not cron_job["spec"].get("suspend"):
+                return f"CronJob {namespace}/{name} is not suspended: set spec.suspend to true, so that drift alone starts it."
             body = retraining.job(service, cron_job, drift, attempt)
-            self._remembered(names.JOB, await self._cluster.create(names.JOB, body))
-        except ConflictError:
-            return ""  # an operator before this one has made it, and could not write that down
+            live = await self._created_job(body)
+            if not retraining.same_job(live, body):
+                return f"Job {namespace}/{live['metadata']['name']} was not made for this episode: delete it."
+            self._remembered(names.JOB, live)
         except (ForbiddenError, InvalidError) as error:
             return f"A Job of CronJob {namespace}/{name} is refused: {error.message}"
         except ApiError as error:
             # A quarrel about a Job (an admission webhook that is down, say) must not keep the verdict out of the status.
             return f"A Job of CronJob {namespace}/{name} cannot be made now: {error.message}"
         return ""
+
+    async def _created_job(self, body: dict[str, Any]) -> dict[str, Any]:
+        """The Job of this name: an operator before this one may have made it, and could not write that down."""
+        try:
+            return await self._cluster.create(names.JOB, body)
+        except ConflictError:
+            found = await self._cluster.find(names.JOB, body["metadata"]["namespace"], body["metadata"]["name"])
+            if found is None:
+                raise  # another conflict: that of a quota, say
+            return found
 
     async def _pod_problem(self, pods: Sequence[dict[str, Any]]) -> Problem | None:
         """Why the first of these pods is not ready; a few are asked, for they mostly fail alike."""

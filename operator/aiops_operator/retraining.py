@@ -11,16 +11,19 @@ from typing import Any, Final
 
 from aiops_operator import names, resources, status
 from aiops_operator.api import InferenceService, OnDrift
+from aiops_operator.live import owner_uid
 
 RUNNING: Final = "Running"
 SUCCEEDED: Final = "Succeeded"
 FAILED: Final = "Failed"
+EXHAUSTED: Final = "Exhausted"
 COOLING_DOWN: Final = "CoolingDown"
 REFUSED: Final = "Refused"
 FIRST_BACKOFF: Final = 60  # seconds between the end of an attempt and the next
 LARGEST_BACKOFF: Final = 3600
 REFUSED_PAUSE: Final = 60  # seconds between tries of what the cluster does not take
 MAX_MESSAGE: Final = 512
+_EPISODE: Final = f"{names.GROUP}/episode"  # annotation of a Job
 _PREFIX: Final = 42  # characters of a service's name in that of a Job, whose pods' labels hold 63
 
 
@@ -40,7 +43,11 @@ class Step:
 
 
 def step(
-    service: InferenceService, drift: Mapping[str, Any], jobs: Sequence[Mapping[str, Any]], now: dt.datetime
+    service: InferenceService,
+    drift: Mapping[str, Any],
+    jobs: Sequence[Mapping[str, Any]],
+    now: dt.datetime,
+    deleted: Mapping[str, Any] | None = None,
 ) -> Step:
     """Decide.
 
@@ -49,8 +56,9 @@ def step(
         drift: `status.drift` of now.
         jobs: those that were made for the service.
         now: by the operator's clock.
+        deleted: the Job of `status.retraining` as it was last, where it has been deleted: some are as soon as they have ended.
     """
-    found = _wanted(service, drift, jobs, now)
+    found = _wanted(service, drift, jobs, now, deleted)
     if found.attempt is None:
         return found
     # One at a time: one whose making an operator could not write down before it was killed is waited for, too.
@@ -60,23 +68,27 @@ def step(
 
 
 def _wanted(
-    service: InferenceService, drift: Mapping[str, Any], jobs: Sequence[Mapping[str, Any]], now: dt.datetime
+    service: InferenceService,
+    drift: Mapping[str, Any],
+    jobs: Sequence[Mapping[str, Any]],
+    now: dt.datetime,
+    deleted: Mapping[str, Any] | None,
 ) -> Step:
     wanted = service.drift.on_drift
     before: Mapping[str, Any] = service.status.get("retraining") or {}
     if wanted is None:
         return Step()
-    shown = _followed(before, jobs, now)
+    shown = _exhausted(_followed(before, jobs, now, deleted), wanted)
     episode = drift.get("episode")
     if not episode or drift.get("acknowledged") or shown.get("state") == RUNNING:
         return Step(shown)
     if shown.get("episode") != episode or shown.get("state") == COOLING_DOWN:
         return _first(wanted, shown, episode, now)
     attempt = shown.get("attempt", 0)
-    if shown.get("state") == FAILED and attempt < wanted.max_attempts:
-        return _later(
-            shown, attempt + 1, _ended(shown, now), min(FIRST_BACKOFF * 2 ** (attempt - 1), LARGEST_BACKOFF), now
-        )
+    if shown.get("state") in {FAILED, EXHAUSTED} and attempt < wanted.max_attempts:
+        pause = min(FIRST_BACKOFF * 2 ** (attempt - 1), LARGEST_BACKOFF)
+        # Who allows more attempts after the last does not want to wait.
+        return _later(shown, attempt + 1, _ended(shown, now), pause if shown["state"] == FAILED else 0, now)
     if shown.get("state") == REFUSED:
         return _later(shown, max(attempt, 1), _ended(shown, now), REFUSED_PAUSE, now)
     return Step(shown)
@@ -148,7 +160,7 @@ def job(
                 **(given.get("annotations") or {}),
                 **annotations,
                 "cronjob.kubernetes.io/instantiate": "manual",
-                f"{names.GROUP}/episode": episode,
+                _EPISODE: episode,
             },
             "ownerReferences": [owner],
         },
@@ -156,9 +168,18 @@ def job(
     }
 
 
+def same_job(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two Jobs of one name were made of one CronJob for one episode."""
+    return _made_for(one) == _made_for(other)
+
+
+def _made_for(job: Mapping[str, Any]) -> tuple[str | None, str | None]:
+    return (job["metadata"].get("annotations") or {}).get(_EPISODE), owner_uid(job)
+
+
 def events(before: Mapping[str, Any], after: Mapping[str, Any]) -> Sequence[tuple[str, str, str]]:
     """The Events of a change of `status.retraining`, as type, reason and message."""
-    types = {RUNNING: "Normal", SUCCEEDED: "Normal", FAILED: "Warning", REFUSED: "Warning"}
+    types = {RUNNING: "Normal", SUCCEEDED: "Normal", FAILED: "Warning", EXHAUSTED: "Warning", REFUSED: "Warning"}
     state = after.get("state")
     moved = (before.get("state"), before.get("job")) != (state, after.get("job"))
     if not moved or state not in types:
@@ -185,22 +206,35 @@ def _later(shown: Mapping[str, Any], attempt: int, since: dt.datetime, pause: fl
     return Step(shown, attempt=attempt) if left <= 0 else Step(shown, again_after=left)
 
 
-def _followed(before: Mapping[str, Any], jobs: Sequence[Mapping[str, Any]], now: dt.datetime) -> Mapping[str, Any]:
+def _followed(
+    before: Mapping[str, Any],
+    jobs: Sequence[Mapping[str, Any]],
+    now: dt.datetime,
+    deleted: Mapping[str, Any] | None,
+) -> Mapping[str, Any]:
     """What became of the Job that was running."""
     if before.get("state") != RUNNING:
         return before
-    found = next((entry for entry in jobs if entry["metadata"]["name"] == before.get("job")), None)
-    if found is None:
-        message = f"Job {before.get('job')} was deleted before it ended."
-        return {**before, "state": FAILED, "finishedAt": status.timestamp(now), "message": message}
-    outcome = _outcome(found)
-    if outcome is None:
+    there = next((entry for entry in jobs if entry["metadata"]["name"] == before.get("job")), None)
+    outcome = _outcome(there or deleted or {})
+    if outcome is None and there is not None:
         return before
+    if outcome is None:
+        message = f"Job {before.get('job')} was deleted before it was seen to end: how it ended is not known."
+        return {**before, "state": FAILED, "finishedAt": status.timestamp(now), "message": message}
     state, condition = outcome
     said = f": {condition['message']}" if condition.get("message") else "."
     message = f"Job {before['job']} has {state.lower()}{said}"[:MAX_MESSAGE]
     ended = condition.get("lastTransitionTime") or status.timestamp(now)
     return {**before, "state": state, "finishedAt": ended, "message": message}
+
+
+def _exhausted(shown: Mapping[str, Any], wanted: OnDrift) -> Mapping[str, Any]:
+    """The same, but for the last attempt's failure: that no other follows."""
+    if shown.get("state") != FAILED or shown.get("attempt", 0) < wanted.max_attempts:
+        return shown
+    message = f"Attempt {shown['attempt']} of {wanted.max_attempts} has failed, and no other follows: {shown.get('message', '')}"
+    return {**shown, "state": EXHAUSTED, "message": message[:MAX_MESSAGE]}
 
 
 def _outcome(job: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]] | None:

@@ -15,6 +15,7 @@ from aiops_operator.live import references_of
 from aiops_operator.names import Key, Kind
 
 REMEMBERED_ENDS: Final = 8192  # ends of objects, so that a late answer to a write does not bring one back
+REMEMBERED_STATUS: Final = frozenset({names.JOB})  # of these how they were at their end is asked for afterwards
 PARTIAL: Final = "PartialObjectMetadata"  # the kind of an object of which only the metadata is known
 _PARTIAL_TEXT: Final = b'{"kind":"PartialObjectMetadata"'
 
@@ -34,7 +35,7 @@ class Store:
 
     def __init__(self) -> None:
         self._known: defaultdict[Kind, dict[Key, _Known]] = defaultdict(dict)
-        self._ends: OrderedDict[tuple[Kind, Key], str] = OrderedDict()
+        self._ends: OrderedDict[tuple[Kind, Key], tuple[str, bytes]] = OrderedDict()
         self._children: defaultdict[tuple[Kind, Key], set[Key]] = defaultdict(set)
         self._referring: defaultdict[tuple[Kind, Key], set[Key]] = defaultdict(set)
 
@@ -52,7 +53,7 @@ class Store:
                 return False
             if older(version, known.version):
                 return False
-        elif (end := self._ends.get((kind, key))) is not None and (version == end or older(version, end)):
+        elif (end := self._ends.get((kind, key))) is not None and (version == end[0] or older(version, end[0])):
             return False
         self._set(kind, key, body, version)
         return True
@@ -63,7 +64,7 @@ class Store:
         known = self._known[kind].get(key)
         if known is not None and older(version, known.version):
             return False  # another has its name by now
-        return self._end(kind, key, version)
+        return self._end(kind, key, version, body)
 
     def replace(
         self, kind: Kind, namespace: str | None, bodies: Iterable[Mapping[str, Any]], version: str
@@ -78,13 +79,19 @@ class Store:
             # What was written after the listing was made cannot be in it.
             if key not in listed and namespace in (None, key.namespace) and not older(version, known.version):
                 news.append(orjson.loads(known.text))
-                self._end(kind, key, version)
+                self._end(kind, key, version, news[-1])
         return news
 
     def get(self, kind: Kind, namespace: str, name: str) -> dict[str, Any] | None:
         """An object, None where none is known."""
         known = self._known[kind].get(Key(namespace, name))
         body: dict[str, Any] | None = None if known is None else orjson.loads(known.text)
+        return body
+
+    def ended(self, kind: Kind, namespace: str, name: str) -> dict[str, Any] | None:
+        """Metadata and status of an object that has ended, as they were last; None where that is not known."""
+        _, text = self._ends.get((kind, Key(namespace, name)), ("", b""))
+        body: dict[str, Any] | None = orjson.loads(text) if text else None
         return body
 
     def of_service(self, kind: Kind, service: Key) -> list[dict[str, Any]]:
@@ -108,8 +115,9 @@ class Store:
         for reference in references:
             self._referring[reference].add(key)
 
-    def _end(self, kind: Kind, key: Key, version: str) -> bool:
-        self._ends[kind, key] = version
+    def _end(self, kind: Kind, key: Key, version: str, last: Mapping[str, Any]) -> bool:
+        kept = {"metadata": last["metadata"], "status": last.get("status")} if kind in REMEMBERED_STATUS else None
+        self._ends[kind, key] = (version, orjson.dumps(_trimmed(kept)) if kept else b"")
         self._ends.move_to_end((kind, key))
         if len(self._ends) > REMEMBERED_ENDS:
             self._ends.popitem(last=False)

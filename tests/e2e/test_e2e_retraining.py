@@ -109,7 +109,9 @@ def test_drift_leads_to_a_model_that_does_not_drift(namespace, iris_files, examp
             "logs", "--selector=batch.kubernetes.io/job-name", "--tail=-1", check=False
         ) + namespace.kubectl("describe", "jobs,pods")
 
-    done = until(retraining, lambda seen: seen.get("state") in {"Succeeded", "Failed"}, 180, explain, every=0.3)
+    done = until(
+        retraining, lambda seen: seen.get("state") in {"Succeeded", "Failed", "Exhausted"}, 180, explain, every=0.3
+    )
     assert "Succeeded" == done["state"], explain()
     measured["seconds from drift to the commit"] = round(time.monotonic() - started, 1)
     assert "the new model is better (p = 0.0001)" in repository.log()
@@ -142,12 +144,12 @@ def test_a_job_whose_model_is_no_better_says_so(namespace, iris_files, example, 
 
     failed = until(
         lambda: namespace.get("inferenceservice", "iris")["status"].get("retraining", {}),
-        lambda seen: seen.get("state") in {"Succeeded", "Failed"},
+        lambda seen: seen.get("state") in {"Succeeded", "Exhausted"},
         180,
         every=0.3,
     )
 
-    assert ("Failed", before) == (failed["state"], repository.log("%H"))
+    assert ("Exhausted", before) == (failed["state"], repository.log("%H"))
     assert "exit code 3" in failed["message"]
     logs = namespace.kubectl("logs", f"job/{failed['job']}")
     assert "refused: the new model is neither better nor worse beyond noise" in logs

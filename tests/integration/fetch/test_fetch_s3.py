@@ -43,12 +43,6 @@ def answers(url):
 
 
 @pytest.fixture
-def files(artifacts):
-    """The iris artifacts, with a model that takes more than one piece."""
-    return {path.name: path.read_bytes() for path in artifacts.iterdir()} | {"model.skops": bytes(range(256)) * 20000}
-
-
-@pytest.fixture
 def stored(endpoint, files):
     """The artifacts' directory in the bucket."""
     config = {name.lower().removeprefix("aws_"): value for name, value in KEYS.items()}

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from aiops_operator import names, retraining
 from aiops_operator.api import InferenceService
 
-SPEC = {"drift": {"onDrift": {"cronJobRef": {"name": "retrain"}, "cooldown": "1h", "maxAttempts": 2}}}
+SPEC = {"drift": {"onDrift": {"cronJobRef": {"name": "retrain"}, "cooldown": "1h", "maxAttempts": 3}}}
 DRIFT = {"episode": "e-1", "score": "7.4", "threshold": "5", "worstFeature": "length"}
 OTHER = {"episode": "e-2"}
 CRON_JOB = {
@@ -67,7 +67,38 @@ def test_a_job_that_fails_is_made_again_after_a_pause(make, now):
     assert 2 == retraining.step(service, DRIFT, [], later).attempt
     second = retraining.made(service, "e-1", 2, later)
     found = retraining.step(make(SPEC, {"retraining": second}), DRIFT, [], later)
-    assert ("Failed", None, None) == (found.status["state"], found.attempt, found.again_after)
+    assert ("Failed", None, 120) == (found.status["state"], found.attempt, found.again_after)
+
+
+def test_the_last_attempts_failure_is_said_and_told_once(make, now):
+    """It is the end of the episode's attempts, until more are allowed; the next episode begins anew."""
+    shown = retraining.made(make(SPEC), "e-1", 3, now)
+    found = retraining.step(make(SPEC, {"retraining": shown}), DRIFT, [ended(shown["job"], "Failed", now)], now)
+    assert ("Exhausted", None, None) == (found.status["state"], found.attempt, found.again_after)
+    said = f"Attempt 3 of 3 has failed, and no other follows: Job {shown['job']} has failed: why"
+    assert (("Warning", "RetrainingExhausted", said),) == retraining.events(shown, found.status)
+    later = now + dt.timedelta(days=1)
+    again = retraining.step(make(SPEC, {"retraining": found.status}), DRIFT, [], later)
+    assert (found, ()) == (again, retraining.events(found.status, again.status))
+    assert 1 == retraining.step(make(SPEC, {"retraining": found.status}), OTHER, [], later).attempt
+    more = {"drift": {"onDrift": SPEC["drift"]["onDrift"] | {"maxAttempts": 4}}}
+    assert 4 == retraining.step(make(more, {"retraining": found.status}), DRIFT, [], now).attempt
+
+
+def test_a_job_that_is_deleted_as_soon_as_it_has_ended_has_its_outcome(make, now):
+    """What was told of it last counts; where it had not ended by then, nobody knows."""
+    shown = retraining.made(make(SPEC), "e-1", 1, now)
+    service = make(SPEC, {"retraining": shown})
+    for type_, state in (("Complete", "Succeeded"), ("Failed", "Failed")):
+        last = ended(shown["job"], type_, now)
+        assert state == retraining.step(service, DRIFT, [], now, deleted=last).status["state"]
+    for last in (running(shown["job"]), None):
+        found = retraining.step(service, DRIFT, [], now, deleted=last).status
+        assert "Failed" == found["state"]
+        assert found["message"].endswith("was deleted before it was seen to end: how it ended is not known.")
+    # One of the same name that is there counts more.
+    there = [running(shown["job"])]
+    assert shown == retraining.step(service, DRIFT, there, now, deleted=ended(shown["job"], "Failed", now)).status
 
 
 def test_the_next_episode_waits_for_the_cooldown(make, now):
@@ -106,6 +137,18 @@ def test_a_job_is_what_the_cron_job_says(make):
     )
 
 
+def test_a_job_of_the_same_name_may_be_another(make):
+    """It is of this episode and of this CronJob, or somebody else has made it."""
+    wanted = retraining.job(make(SPEC), CRON_JOB, DRIFT, 1)
+    replaced = CRON_JOB | {"metadata": {"name": "retrain", "uid": "another"}}
+    others = [
+        retraining.job(make(SPEC), CRON_JOB, OTHER, 1),
+        retraining.job(make(SPEC), replaced, DRIFT, 1),
+        {"metadata": {"name": wanted["metadata"]["name"]}},
+    ]
+    assert [True, False, False, False] == [retraining.same_job(job, wanted) for job in (wanted, *others)]
+
+
 @given(
     name=st.from_regex(r"[a-z]([-a-z0-9]{0,48}[a-z0-9])?", fullmatch=True),
     episode=st.text(max_size=40),
@@ -140,4 +183,4 @@ def test_never_two_at_once_and_never_more_than_asked_for(data):
         if data.draw(st.integers(0, 3)):  # else the operator was killed before it could write the status
             shown = written
         assert sum(job is None for job in jobs.values()) <= 1
-    assert len(jobs) <= 4
+    assert len(jobs) <= 6

@@ -59,6 +59,20 @@ def test_a_listing_ends_what_is_not_in_it_and_keeps_what_was_written_since():
     assert [] == store.replace(names.DEPLOYMENT, "other", [], "20")
 
 
+def test_how_a_job_ended_is_known_after_it_was_deleted():
+    """As the watch told with its end, or else as it was known; of other kinds nothing is kept."""
+    store, complete = Store(), {"conditions": [{"type": "Complete"}]}
+    for kind, name in ((names.JOB, "a"), (names.JOB, "b"), (names.DEPLOYMENT, "a")):
+        store.put(kind, child(1, name=name, status={"active": 1}))
+    assert store.ended(names.JOB, "models", "a") is None
+    store.drop(names.JOB, child(2, name="a", spec={}, status=complete))
+    store.drop(names.DEPLOYMENT, child(2, name="a", status=complete))
+    store.replace(names.JOB, None, [], "3")
+    seen = [store.ended(names.JOB, "models", name) or {} for name in ("a", "b", "c")]
+    assert [complete, {"active": 1}, None] == [body.get("status") for body in seen]
+    assert store.ended(names.DEPLOYMENT, "models", "a") is None
+
+
 def test_of_objects_of_others_only_the_version_is_kept():
     """They may be large, or secret."""
     store = Store()

@@ -32,7 +32,7 @@ from aiops_drift import Expectations, Profile, Recorder
 from aiops_localcluster import ControlPlane, ensure
 from aiops_localcluster.daemon import free_ports
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[1]
 CRD = ROOT / "crds" / "inferenceservice.yaml"
 CORE, APPS, POLICY = "/api/v1", "/apis/apps/v1", "/apis/policy/v1"
 OURS, MONITORING = "/apis/aiops-quality.io/v1alpha1", "/apis/monitoring.coreos.com/v1"

@@ -1,4 +1,4 @@
-"""The real API server, with its controllers and without a node, that all integration tests share."""
+"""The real API server, with its controllers and without a node, that all tests of `integration` and `scale` share."""
 
 from collections.abc import Iterator
 
