@@ -127,6 +127,13 @@ SOURCES = (
         packages=("github.com/hashicorp/hcl/v2/cmd/hclfmt",),
         duration="about 10 seconds",
     ),
+    Source(
+        name="kubeconform",
+        module="github.com/yannh/kubeconform",
+        programs=("kubeconform",),
+        packages=("github.com/yannh/kubeconform/cmd/kubeconform",),
+        duration="about 15 seconds",
+    ),
     Source(name="pause", module="", programs=("pause",), packages=(".",), duration="a second"),
 )
 CONTROL_PLANE = ("etcd", "kube-apiserver", "kube-controller-manager")
