@@ -105,6 +105,10 @@ lint: env ## ruff, mypy --strict, import-linter
 format: env ## Let ruff mend what it can
 	@$(RUN) ruff check --fix . ; $(RUN) ruff format .
 
+.PHONY: renders
+renders: env ## Write anew what tests hold the chart's output against; git shows what has changed
+	@WRITE_RENDERS=1 $(RUN) pytest --quiet tests/integration/chart/test_chart_golden.py
+
 .PHONY: test-unit
 test-unit: env ## Tests without I/O
 	@$(RUN) pytest tests/unit

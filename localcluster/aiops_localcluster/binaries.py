@@ -134,6 +134,13 @@ SOURCES = (
         packages=("github.com/fsouza/fake-gcs-server",),
         duration="about 2 minutes",
     ),
+    Source(
+        name="kubeconform",
+        module="github.com/yannh/kubeconform",
+        programs=("kubeconform",),
+        packages=("github.com/yannh/kubeconform/cmd/kubeconform",),
+        duration="about 15 seconds",
+    ),
     Source(name="pause", module="", programs=("pause",), packages=(".",), duration="a second"),
 )
 CONTROL_PLANE = ("etcd", "kube-apiserver", "kube-controller-manager")

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from aiops_operator.cluster import Cluster
 from aiops_operator.errors import ApiError, ConflictError
-from aiops_operator.names import LEASE, Key
+from aiops_operator.names import DEPLOYMENT, LEASE, Key
 
 logger = logging.getLogger(__name__)
 
@@ -135,7 +135,7 @@ class Lease:
     async def _claim(self, asked: float) -> bool:
         body = await self._cluster.get(LEASE, *self._key)
         if body is None:
-            metadata = {"namespace": self._key.namespace, "name": self._key.name}
+            metadata = {"namespace": self._key.namespace, "name": self._key.name, **await self._owned()}
             empty = {"apiVersion": LEASE.api_version, "kind": LEASE.kind, "metadata": metadata}
             answer = await self._cluster.create(LEASE, self._written(empty, {}))
         else:
@@ -146,6 +146,14 @@ class Lease:
         self._seen = seen(None, answer, self._clock(), self._terms)
         self._until = asked + self._terms.deadline
         return True
+
+    async def _owned(self) -> dict[str, Any]:
+        """What of its metadata lets the Lease go with our Deployment, which has its name; nothing where we run by ourselves."""
+        deployment = await self._cluster.get(DEPLOYMENT, *self._key)
+        if deployment is None:
+            return {}
+        known = {"apiVersion": DEPLOYMENT.api_version, "kind": DEPLOYMENT.kind, "name": self._key.name}
+        return {"ownerReferences": [known | {"uid": deployment["metadata"]["uid"]}]}
 
     def _written(self, body: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
         now = dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

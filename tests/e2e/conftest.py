@@ -1,9 +1,11 @@
 """A cluster of the tests' own with our two images and the chart's operator; taken down at the end."""
 
+import contextlib
 import json
 import os
+import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,6 +39,30 @@ class World:
         if check and done.returncode:
             pytest.fail(f"{tool} {' '.join(arguments)}: {done.stderr or done.stdout}")
         return done.stdout
+
+    def operator_pods(self) -> set[str]:
+        """UIDs of the operator's pods that are ready."""
+        found = json.loads(
+            self.run("kubectl", "get", "pods", f"--namespace={self.operator_namespace}", "--output=json")
+        )
+        return {pod["metadata"]["uid"] for pod in found["items"] if is_ready(pod)}
+
+    @contextlib.contextmanager
+    def without_operator(self) -> Iterator[None]:
+        """Scale the operator to nothing for the length of a with block."""
+        scale = ("scale", "deployment", "aiops-operator", f"--namespace={self.operator_namespace}")
+        try:
+            self.run("kubectl", *scale, "--replicas=0")
+            until(self.operator_pods, lambda pods: not pods)
+            yield
+        finally:
+            self.run("kubectl", *scale, "--replicas=1")
+            until(self.operator_pods, bool, 90)
+
+
+def is_ready(pod: dict) -> bool:
+    """Whether a pod says so."""
+    return any(c["type"] == "Ready" and c["status"] == "True" for c in pod["status"].get("conditions", []))
 
 
 @dataclass(frozen=True)
@@ -79,12 +105,13 @@ class Namespace:
     def pods(self, service: str) -> list[dict]:
         """Pods of a service that are ready and stay."""
         found = self.get("pods", selector=f"app={service}")["items"]
-        return [
-            pod
-            for pod in found
-            if "deletionTimestamp" not in pod["metadata"]
-            and any(c["type"] == "Ready" and c["status"] == "True" for c in pod["status"].get("conditions", []))
-        ]
+        return [pod for pod in found if "deletionTimestamp" not in pod["metadata"] and is_ready(pod)]
+
+    def loaded(self, service: str) -> str | None:
+        """Digest of the model that all pods of a service have loaded, where they have."""
+        model = self.get("infs", service)["status"].get("model", {})
+        loaded, _, wanted = model.get("loaded", "").partition("/")
+        return model.get("digest") if loaded and loaded == wanted else None
 
     def predict(self, service: str, rows: object) -> dict:
         """Send rows to the Service, through the API server's proxy: each request meets any of the pods."""
@@ -178,3 +205,17 @@ def iris_files() -> dict[str, bytes]:
 def iris_configmap(iris_files) -> str:
     """The manifest that training writes for the examples."""
     return configmap.manifest("iris-artifacts", iris_files)
+
+
+@pytest.fixture(scope="session")
+def packed(tmp_path_factory) -> Callable[[str], Path]:
+    """Makes a chart with the artifacts of a bundled dataset, where training writes them."""
+
+    def make(name: str) -> Path:
+        chart = tmp_path_factory.mktemp(name) / "helm"
+        shutil.copytree(ROOT / "helm", chart, ignore=shutil.ignore_patterns("model_artifacts"))
+        dataset = load_bundled(name)
+        artifacts.write(artifacts.build(dataset, *fit(dataset)), chart / "model_artifacts")
+        return chart
+
+    return make

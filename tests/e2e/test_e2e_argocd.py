@@ -178,12 +178,6 @@ def iris(argo, repository, namespace):  # noqa: ARG001 - it has to run
         application.delete()
 
 
-def loaded(namespace):
-    """Digest of the model that the only pod has loaded, where it has."""
-    model = namespace.get("infs", "aiops-quality")["status"].get("model", {})
-    return model.get("digest") if model.get("loaded") == "1/1" else None
-
-
 def versions(namespace):
     """What has been written when, of all that belongs to a service."""
     kinds = "inferenceservices,deployments,replicasets,pods,services,configmaps,poddisruptionbudgets"
@@ -212,7 +206,7 @@ def settled(namespace):
 def test_new_artifacts_in_git_are_rolled_out(argo, iris, repository, namespace, measured):
     """Synced and Healthy; a commit with another model is served; `argocd app sync` does it at once."""
     application, first = iris
-    assert first == until(lambda: loaded(namespace))
+    assert first == until(lambda: namespace.loaded("aiops-quality"))
     assert [] == application.get()["status"].get("conditions", [])
     assert {"InferenceService", "ConfigMap"} == {each["kind"] for each in application.get()["status"]["resources"]}
 
@@ -220,7 +214,7 @@ def test_new_artifacts_in_git_are_rolled_out(argo, iris, repository, namespace, 
     revision = repository.commit("Serve wine")
     started = time.monotonic()
     application.refresh()
-    until(lambda: loaded(namespace), lambda seen: seen == second, 180, every=0.3)
+    until(lambda: namespace.loaded("aiops-quality"), lambda seen: seen == second, 180, every=0.3)
     measured["Argo CD: seconds from the commit to pods with the new model"] = round(time.monotonic() - started, 1)
     application.wait("Healthy", revision)
 
@@ -229,7 +223,7 @@ def test_new_artifacts_in_git_are_rolled_out(argo, iris, repository, namespace, 
     said = argo.run("app", "sync", "aiops-quality")
     assert (True, True) == (revision in said, "Phase:              Succeeded" in said)
     argo.run("app", "wait", "aiops-quality", "--health", "--timeout", "120")
-    assert (first, first) == (third, until(lambda: loaded(namespace), lambda seen: seen == first))
+    assert (first, first) == (third, until(lambda: namespace.loaded("aiops-quality"), lambda seen: seen == first))
 
 
 def test_drift_is_no_difference_to_git(iris, repository, namespace):
@@ -317,7 +311,7 @@ def test_a_bad_model_is_degraded_and_the_old_pods_serve(iris, repository, namesp
     repository.git("revert", "--no-edit", "HEAD")
     application.refresh()
     application.wait("Healthy", repository.git("rev-parse", "HEAD").strip())
-    assert digest == until(lambda: loaded(namespace))
+    assert digest == until(lambda: namespace.loaded("aiops-quality"))
 
 
 def test_what_is_taken_out_of_git_goes(iris, repository, namespace):

@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -12,9 +11,7 @@ import pytest
 from waiting import until
 
 from aiops_localcluster.daemon import daemon, free_ports, listens
-from aiops_training import artifacts
 from aiops_training.datasets import load_bundled
-from aiops_training.model import fit
 
 ROOT = Path(__file__).resolve().parents[2]
 IRIS = load_bundled("iris")
@@ -22,18 +19,13 @@ ROWS = IRIS.rows[np.random.default_rng(5).integers(0, len(IRIS.rows), 200)].roun
 
 
 @pytest.fixture(scope="module")
-def installed(world, tmp_path_factory):
+def installed(world, packed):
     """`helm install aiops-quality ./helm --set image.repository=… --set image.tag=…`, beside the operator that is there."""
-    chart = tmp_path_factory.mktemp("chart") / "helm"
-    shutil.copytree(ROOT / "helm", chart, ignore=shutil.ignore_patterns("model_artifacts"))
-    (chart / "model_artifacts").mkdir()
-    for name, content in artifacts.build(IRIS, *fit(IRIS)).items():
-        (chart / "model_artifacts" / name).write_bytes(content)
     repository, _, tag = world.inference_image.rpartition(":")
     namespace = ("--namespace=checklist",)
     image = (f"--set=image.repository={repository}", f"--set-string=image.tag={tag}")
     alone = ("--set=operator.enabled=false",)
-    world.run("helm", *namespace, "install", "aiops-quality", str(chart), "--create-namespace", *image, *alone)
+    world.run("helm", *namespace, "install", "aiops-quality", str(packed("iris")), "--create-namespace", *image, *alone)
     world.run("kubectl", *namespace, "wait", "--for=condition=Ready", "infs/aiops-quality", "--timeout=120s")
     yield namespace
     world.run("helm", *namespace, "uninstall", "aiops-quality", "--wait")

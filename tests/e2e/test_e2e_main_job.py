@@ -229,7 +229,7 @@ def test_drift_outlives_the_operator(namespace, iris_configmap):
     namespace.send("iris", rows(300, factor=10))
     namespace.wait("iris", "DriftDetected", "True")
     episode = namespace.get("inferenceservice", "iris")["status"]["drift"]["episode"]
-    before = operator_pods(namespace)
+    before = namespace.world.operator_pods()
     namespace.kubectl(
         "delete",
         "pods",
@@ -239,7 +239,7 @@ def test_drift_outlives_the_operator(namespace, iris_configmap):
         "--force",
         "--wait=false",
     )
-    until(lambda: operator_pods(namespace), lambda pods: pods and not pods & before, 90)
+    until(namespace.world.operator_pods, lambda pods: pods and not pods & before, 90)
     # Rows sent now are only seen by the new operator.
     namespace.send("iris", rows(32, factor=10))
     namespace.kubectl("patch", "infs", "iris", "--type=merge", "--patch", '{"spec":{"drift":{"minSamples":60}}}')
@@ -257,27 +257,12 @@ def test_drift_outlives_the_operator(namespace, iris_configmap):
     namespace.wait("iris", "DriftDetected", "False")
 
 
-def operator_pods(namespace):
-    """UIDs of the operator's pods that are ready."""
-    found = json.loads(
-        namespace.kubectl("get", "pods", f"--namespace={namespace.world.operator_namespace}", "--output=json")
-    )
-    return {
-        pod["metadata"]["uid"]
-        for pod in found["items"]
-        if any(c["type"] == "Ready" and c["status"] == "True" for c in pod["status"].get("conditions", []))
-    }
-
-
 def test_deleting_a_service_needs_no_operator(namespace, iris_configmap):
     """With the operator scaled to nothing, the children of a deleted service are gone all the same."""
     namespace.apply(iris_configmap)
     namespace.apply(service(replicas=2))
     namespace.wait("iris", "Ready", "True")
-    scale = ("scale", "deployment", "aiops-operator", f"--namespace={namespace.world.operator_namespace}")
-    try:
-        namespace.kubectl(*scale, "--replicas=0")
-        until(lambda: operator_pods(namespace), lambda pods: not pods)
+    with namespace.world.without_operator():
         namespace.kubectl("delete", "infs", "iris")
         children = "deployments,services,configmaps,poddisruptionbudgets,pods"
         selector = "app.kubernetes.io/managed-by=aiops-operator"
@@ -286,9 +271,6 @@ def test_deleting_a_service_needs_no_operator(namespace, iris_configmap):
             lambda names: not names.strip(),
             90,
         )
-    finally:
-        namespace.kubectl(*scale, "--replicas=1")
-        until(lambda: operator_pods(namespace), bool, 90)
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics"])

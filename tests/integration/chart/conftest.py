@@ -11,6 +11,7 @@ import pytest
 from aiops_localcluster.binaries import ensure
 
 CHART = Path(__file__).resolve().parents[3] / "helm"
+RENDERS = Path(__file__).resolve().parent / "renders"
 ARTIFACTS = {
     "model.pkl": bytes(range(256)) * 3,
     "baseline.npy": b"\x93NUMPY\x01\x00\xff\xfe",
@@ -54,3 +55,18 @@ def chart(bare_chart: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, content in ARTIFACTS.items():
         (target / "model_artifacts" / name).write_bytes(content)
     return target
+
+
+@pytest.fixture(params=sorted(RENDERS.glob("*.yaml")), ids=lambda path: path.stem)
+def values(request: pytest.FixtureRequest) -> Path:
+    """A file of values under renders/."""
+    path: Path = request.param
+    return path
+
+
+@pytest.fixture
+def render(helm: Helm, chart: Path, values: Path) -> str:
+    """What the chart makes of them."""
+    done = helm("template", "aiops-quality", str(chart), "--namespace", "models", "--values", str(values))
+    assert done.returncode == 0, done.stderr
+    return done.stdout

@@ -7,6 +7,7 @@ import pytest
 from waiting import until
 
 LEASES = "/apis/coordination.k8s.io/v1"
+DEPLOYMENTS = "/apis/apps/v1"
 
 
 def leading(operator):
@@ -73,3 +74,23 @@ def test_a_lease_of_others_is_waited_for(api, admin, start, spec):
     with start(api.namespace, elected=True) as second:
         until(lambda: leading(second), seconds=10)
         assert (spec or {}).get("holderIdentity", "") in second.log.read_text()
+
+
+def test_the_lease_goes_with_the_deployment_of_its_name(api, admin, start):
+    """It is the Deployment's, so that uninstalling leaves none; an operator without one has a Lease all the same."""
+    with start(api.namespace, elected=True) as alone:
+        until(lambda: leading(alone))
+        home = alone.release
+    lease = f"{LEASES}/namespaces/{home}/leases/{home}-operator"
+    deployments = f"{DEPLOYMENTS}/namespaces/{home}/deployments"
+    assert "ownerReferences" not in admin.get(lease).json()["metadata"]
+    admin.delete(lease).raise_for_status()
+    template = {"metadata": {"labels": {"app": "a"}}, "spec": {"containers": [{"name": "a", "image": "a"}]}}
+    spec = {"replicas": 0, "selector": {"matchLabels": {"app": "a"}}, "template": template}
+    body = {"metadata": {"name": f"{home}-operator"}, "spec": spec}
+    admin.post(deployments, json=body).raise_for_status()
+    with start(api.namespace, elected=True) as owned:
+        until(lambda: leading(owned))
+
+    admin.delete(f"{deployments}/{home}-operator").raise_for_status()
+    until(lambda: admin.get(lease).status_code == 404)
