@@ -23,6 +23,7 @@ BOARD: Final = Path(__file__).resolve().parent / "dashboards.json"
 # What Grafana puts in place of its variables.
 VARIABLES: Final = {"$__rate_interval": "30s", "$namespace": ".*", "$service": ".*"}
 COLUMNS: Final = 24
+LONGEST: Final = 32  # characters of a legend
 ROW_INCHES: Final = 0.3
 COLORS: Final = {"green": "#5aa454", "red": "#d64f4f", "yellow": "#e0b63a"}
 
@@ -72,6 +73,7 @@ def _series(legend: str, entry: Mapping[str, Any]) -> Series:
     labels = entry["metric"]
     points = [(float(t), float(value)) for t, value in entry["values"] if value != "NaN"]
     text = re.sub(r"{{(\w+)}}", lambda match: labels.get(match[1], ""), legend) or ", ".join(labels.values())
+    text = text if len(text) <= LONGEST else f"…{text[1 - LONGEST :]}"  # what is longer leaves no room for the panels
     return Series(text, labels, [t for t, _ in points], [value for _, value in points])
 
 
@@ -135,8 +137,8 @@ def _table(axis: Axes, _: Mapping[str, Any], found: Sequence[Series]) -> None:
     axis.axis("off")
     if found:
         names = list(found[0].labels)
-        cells = [[series.labels[name][:22] for name in names] for series in found]
-        axis.table(cells, colLabels=names, loc="center").auto_set_column_width(range(len(names)))
+        cells = [[series.labels[name][:14] for name in names] for series in found]
+        axis.table(cells, colLabels=names, loc="center", fontsize=7).auto_set_column_width(range(len(names)))
 
 
 def _states(panel: Mapping[str, Any]) -> dict[float, tuple[str, str]]:
