@@ -5,7 +5,10 @@ import os
 import time
 from pathlib import Path
 
+from waiting import until
+
 SECONDS = float(os.environ.get("SOAK_SECONDS", "60"))
+REST = 15  # seconds; for five of them Kopf keeps what it has begun for a service
 NAMES = [f"iris-{number:02}" for number in range(40)]
 # How much more there may be at the end than in the middle: several hundred reconciles lie between them even in a minute.
 MORE = {"memory": 8 << 20, "tasks": 10, "threads": 4, "files": 32}
@@ -25,8 +28,9 @@ def used(operator):
 
 
 def least(operator):
-    """The least of each in a number of moments: what is under way just now comes and goes."""
-    moments = [used(operator) for _ in range(50)]
+    """The least of each while nothing changes any more: what has been under way comes to its end."""
+    moments, end = [], time.monotonic() + REST
+    until(lambda: moments.append(used(operator)), lambda _: time.monotonic() > end, every=0.2)
     return {name: min(moment[name] for moment in moments) for name in MORE}
 
 
@@ -36,6 +40,7 @@ def change(api, addresses, number):
         api.change({"drift": {"zScoreThreshold": 5 + number % 2}}, name)
     gone, *rolled = (NAMES[(5 * number + offset) % len(NAMES)] for offset in range(5))
     api.delete("InferenceService", gone)
+    until(lambda: api.all("Pod", f"app={gone}"), lambda seen: seen == [])  # they look as those of the new one will
     api.serve(name=gone)
     for name in rolled:
         api.change({"podTemplate": {"annotations": {"round": str(number)}}}, name)
