@@ -24,7 +24,8 @@ BOARD: Final = Path(__file__).resolve().parent / "dashboards.json"
 VARIABLES: Final = {"$__rate_interval": "30s", "$namespace": ".*", "$service": ".*"}
 COLUMNS: Final = 24
 LONGEST: Final = 32  # characters of a legend
-ROW_INCHES: Final = 0.3
+# Inches: the whole, a row of Grafana's grid, the title's line, and what a panel leaves around its axes.
+WIDTH, ROW, HEADING, LEFT, RIGHT, BOTTOM, TOP = 13, 0.3, 0.5, 0.7, 0.15, 0.5, 0.3
 COLORS: Final = {"green": "#5aa454", "red": "#d64f4f", "yellow": "#e0b63a"}
 
 
@@ -82,13 +83,14 @@ def draw(panels: Sequence[tuple[Mapping[str, Any], Sequence[Series]]], target: P
     mpl.use("agg")
     mpl.rcParams |= {"font.size": 8, "axes.titlesize": 9, "axes.titleweight": "bold", "axes.titlelocation": "left"}
     rows = max(panel["gridPos"]["y"] + panel["gridPos"]["h"] for panel, _ in panels)
-    figure = plt.figure(figsize=(13, rows * ROW_INCHES), layout="constrained")
-    figure.suptitle(title, fontsize=12, fontweight="bold")
-    grid = figure.add_gridspec(rows, COLUMNS)
+    width, height = WIDTH, rows * ROW + HEADING
+    figure = plt.figure(figsize=(width, height))
+    figure.text(LEFT / width, 1 - HEADING / 2 / height, title, fontsize=14, fontweight="bold", va="center")
     for panel, found in panels:
-        place = panel["gridPos"]
-        across = slice(place["x"], place["x"] + place["w"])
-        axis = figure.add_subplot(grid[place["y"] : place["y"] + place["h"], across])
+        place, column = panel["gridPos"], WIDTH / COLUMNS
+        left, bottom = place["x"] * column + LEFT, (rows - place["y"] - place["h"]) * ROW + BOTTOM
+        size = place["w"] * column - LEFT - RIGHT, place["h"] * ROW - BOTTOM - TOP
+        axis = figure.add_axes((left / width, bottom / height, size[0] / width, size[1] / height))
         axis.set_title(panel["title"])
         DRAWN.get(panel["type"], _lines)(axis, panel, found)
     figure.savefig(target, dpi=90)
@@ -121,12 +123,14 @@ def _stat(axis: Axes, panel: Mapping[str, Any], found: Sequence[Series]) -> None
 
 def _timeline(axis: Axes, panel: Mapping[str, Any], found: Sequence[Series]) -> None:
     states = _states(panel)
+    axis.set_yticks(
+        [i + 0.5 for i in range(len(found))], labels=[series.legend for series in found], rotation=90, va="center"
+    )
     for i, series in enumerate(found):
         dates = _dates(series.times)
         width = (dates[-1] - dates[0]) / max(1, len(dates) - 1)
         colors = [states.get(value, ("", "grey"))[1] for value in series.values]
         axis.broken_barh([(date, width) for date in dates], (i + 0.1, 0.8), facecolors=colors)
-    axis.set_yticks([i + 0.5 for i in range(len(found))], labels=[series.legend for series in found])
     axis.xaxis.set_major_formatter(DateFormatter("%H:%M:%S"))
     for text, color in states.values():
         axis.plot([], [], "s", color=color, label=text)
