@@ -76,6 +76,7 @@ class Lease:
         self._terms = terms
         self._clock = clock
         self._seen: Seen | None = None
+        self._metadata: dict[str, Any] = {}
         self._until = 0.0
 
     @property
@@ -133,10 +134,12 @@ class Lease:
             return False
 
     async def _claim(self, asked: float) -> bool:
+        if not self._metadata:
+            # Once, at the start: made anew during an uninstallation, the Lease has an owner that is gone, and goes as well.
+            self._metadata = {"namespace": self._key.namespace, "name": self._key.name, **await self._owned()}
         body = await self._cluster.get(LEASE, *self._key)
         if body is None:
-            metadata = {"namespace": self._key.namespace, "name": self._key.name, **await self._owned()}
-            empty = {"apiVersion": LEASE.api_version, "kind": LEASE.kind, "metadata": metadata}
+            empty = {"apiVersion": LEASE.api_version, "kind": LEASE.kind, "metadata": self._metadata}
             answer = await self._cluster.create(LEASE, self._written(empty, {}))
         else:
             self._seen = seen(self._seen, body, self._clock(), self._terms)

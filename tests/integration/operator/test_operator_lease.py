@@ -8,6 +8,7 @@ from waiting import until
 
 LEASES = "/apis/coordination.k8s.io/v1"
 DEPLOYMENTS = "/apis/apps/v1"
+MADE = 'aiops_operator_api_requests_total{result="201",verb="POST"}'
 
 
 def leading(operator):
@@ -77,7 +78,7 @@ def test_a_lease_of_others_is_waited_for(api, admin, start, spec):
 
 
 def test_the_lease_goes_with_the_deployment_of_its_name(api, admin, start):
-    """It is the Deployment's, so that uninstalling leaves none; an operator without one has a Lease all the same."""
+    """Though an operator that still runs makes it anew; one without a Deployment has a Lease all the same."""
     with start(api.namespace, elected=True) as alone:
         until(lambda: leading(alone))
         home = alone.release
@@ -91,6 +92,8 @@ def test_the_lease_goes_with_the_deployment_of_its_name(api, admin, start):
     admin.post(deployments, json=body).raise_for_status()
     with start(api.namespace, elected=True) as owned:
         until(lambda: leading(owned))
+        made = owned.metric(MADE)
+        admin.delete(f"{deployments}/{home}-operator").raise_for_status()
+        until(lambda: owned.metric(MADE) > made)
 
-    admin.delete(f"{deployments}/{home}-operator").raise_for_status()
     until(lambda: admin.get(lease).status_code == 404)
