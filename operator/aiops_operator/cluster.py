@@ -35,7 +35,9 @@ WATCH_SECONDS: Final = (
     300,
 )  # until the API server ends a watch, which then goes on; spread, so that not all end at once
 CONNECT_TIMEOUT: Final = 10.0
-# The API server sends a bookmark each minute: a watch that says nothing for longer is dead, whatever the connection looks like.
+# The API server sends a bookmark each minute: a watch that says nothing for longer may be dead, whatever the connection looks
+# like. Of a kind that nothing has happened to since the API server began it sends none until etcd tells of its progress, which
+# by default takes ten minutes: so silence is no failure, and the watch is opened anew.
 WATCH_SILENCE: Final = 90.0
 READ_BUFFER: Final = 2**21  # bytes: objects are large
 MAX_NOTE: Final = 1024  # characters of an Event's message
@@ -159,13 +161,14 @@ class Cluster:
     async def watch(
         self, kind: Kind, namespace: str | None, selector: str, version: str, *, metadata_only: bool
     ) -> AsyncIterator[tuple[str, dict[str, Any]]]:
-        """What happens after a version, as it happens: ADDED, MODIFIED, DELETED or BOOKMARK, and the object.
+        """OPENED, then what happens after a version, as it happens: ADDED, MODIFIED, DELETED or BOOKMARK, and the object.
 
-        It ends after some minutes, and is to be taken up again at the last object's version.
+        It ends after some minutes, or when nothing was said for `WATCH_SILENCE`, and is to be taken up again at the last
+        object's version.
 
         Raises:
             ExpiredError: the API server does not remember what happened after this version; list anew.
-            ApiError: any other answer but 200, or silence.
+            ApiError: any other answer but 200, or the connection is cut.
         """
         query = {
             "labelSelector": selector,
@@ -184,6 +187,7 @@ class Cluster:
             self._metrics.api_requests.labels("WATCH", str(answer.status)).inc()
             if answer.status != 200:  # noqa: PLR2004  HTTP's own number
                 _fail(answer.status, await answer.read())
+            yield "OPENED", {}
             async for line in _lines(answer):
                 event = orjson.loads(line)
                 if event["type"] == "ERROR":
@@ -357,7 +361,7 @@ def _session(context: ssl.SSLContext, connections: int) -> aiohttp.ClientSession
 
 
 async def _lines(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-    """The lines of an answer without end; aiohttp's own reader refuses those that are long."""
+    """The lines of an answer, until it ends or nothing comes any more; aiohttp's own reader refuses those that are long."""
     rest = bytearray()
     try:
         async for chunk in response.content.iter_any():
@@ -367,6 +371,8 @@ async def _lines(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
                 rest = bytearray(last)
                 for line in lines:
                     yield line
+    except aiohttp.SocketTimeoutError:
+        return
     finally:
         response.close()
 

@@ -62,7 +62,7 @@ class Metrics:
         )
         self.watch_silence = Gauge(
             "aiops_operator_watch_silence_seconds",
-            "Seconds since the API server has said anything in a watch, a bookmark included.",
+            "Seconds since the API server has said anything in a watch, that it is open and bookmarks included.",
             ["kind"],
             registry=registry,
         )

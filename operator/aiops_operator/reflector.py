@@ -69,7 +69,7 @@ class Reflector:
 
     @property
     def silence(self) -> float:
-        """Seconds since the API server has said anything about this kind, a bookmark included."""
+        """Seconds since the API server has said anything about this kind: a bookmark, or that a watch of it is open."""
         return time.monotonic() - self._heard
 
     def start(self) -> None:
@@ -89,10 +89,10 @@ class Reflector:
             try:
                 if not self._version:
                     await self._list()
-                heard = self._heard
+                began = time.monotonic()
                 await self._watch()
                 pause = FIRST_PAUSE
-                if self._heard > heard:
+                if time.monotonic() - began > FIRST_PAUSE:
                     continue  # it has ended as watches do, and goes on where it was
             except ExpiredError:
                 known, self._version = self._version, ""
@@ -136,6 +136,8 @@ class Reflector:
         )
         async for type_, body in events:
             self._heard = time.monotonic()
+            if type_ == "OPENED":
+                continue
             self._version = str(body["metadata"]["resourceVersion"])
             if type_ == "BOOKMARK":
                 continue
