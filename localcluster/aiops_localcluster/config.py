@@ -147,9 +147,6 @@ def kube_controller_manager(program: Path, state: Path, endpoint: Endpoint, iden
             "--secure-port=0",
             "--allocate-node-cidrs=false",
             "--concurrent-gc-syncs=20",
-            # Five times the defaults, which hold back what a test or a demo waits for.
-            "--kube-api-qps=100",
-            "--kube-api-burst=150",
             "--profiling=false",
         ),
         needs=(endpoint.authority,),
