@@ -34,6 +34,7 @@ from aiops_localcluster import ControlPlane, control_plane
 
 ROOT: Final = Path(__file__).parents[1]
 NAMESPACE: Final = "bench"
+PODS: Final = f"/api/v1/namespaces/{NAMESPACE}/pods"
 CREATORS: Final = 4  # clients that create at the same time
 KSERVE_CRDS: Final = (
     "inferenceservices",
@@ -328,6 +329,9 @@ def _measured(controller: Controller, admin: Admin, pid: int, options: argparse.
     for name in names:
         child = controller.deployments(name)
         took.append(max(deployments.times[child], services.times[child]) - made[name])
+    with admin.client() as client:
+        # The controllers of Kubernetes make the pods at their own rate, and each tells of it in the service's status.
+        _until(lambda: len(_pods(client)) == options.n, "each service has its pod", TIMEOUT, 2)
     before = -1.0
     while (now := client_writes(METRICS)) != before:  # until it has nothing more to say
         before = now
@@ -340,8 +344,6 @@ def _measured(controller: Controller, admin: Admin, pid: int, options: argparse.
         "cpu_s": cpu(pid) - used,
         "api_writes": now - written,
     }
-    if options.polled:
-        figures |= _polled(admin, names, pid, options.polled)
     if options.single:
         figures["single_p50_s"] = statistics.median(_single(controller, deployments, admin, i) for i in range(20))
     if options.rest:
@@ -349,6 +351,8 @@ def _measured(controller: Controller, admin: Admin, pid: int, options: argparse.
         time.sleep(options.rest)
         figures["rest_cpu"] = (cpu(pid) - used) / options.rest
         figures["rest_writes"] = client_writes(METRICS) - written
+    if options.polled:
+        figures |= _polled(admin, names, pid, options.polled)
     return {name: round(value, 3) for name, value in figures.items()}
 
 
@@ -376,12 +380,11 @@ def _polled(admin: Admin, names: list[str], pid: int, seconds: int) -> dict[str,
     with subprocess.Popen([sys.executable, ROOT / "bench" / "operator" / "pods.py"]) as stub, admin.client() as client:
         try:
             _until(lambda: _answers("http://127.0.0.1:8000/health"), "the pods' stub serves")
-            path = f"/api/v1/namespaces/{NAMESPACE}/pods"
-            pods = [item["metadata"]["name"] for item in client.get(path, headers={"Accept": METADATA}).json()["items"]]
+            pods = _pods(client)
             for i, pod in enumerate(pods):
                 body = {"status": _running(str(FIRST_POD + i))}
                 headers = {"Content-Type": "application/merge-patch+json"}
-                client.patch(f"{path}/{pod}/status", content=json.dumps(body), headers=headers).raise_for_status()
+                client.patch(f"{PODS}/{pod}/status", content=json.dumps(body), headers=headers).raise_for_status()
             _until(lambda: _judged() >= len(names), "each service has a verdict", 300, 1)
             time.sleep(2 * POLL)  # Deployments and statuses settle
             used, polls, written = cpu(pid), _metric("aiops_operator_drift_polls_total"), client_writes(METRICS)
@@ -395,6 +398,12 @@ def _polled(admin: Admin, names: list[str], pid: int, seconds: int) -> dict[str,
             }
         finally:
             stub.terminate()
+
+
+def _pods(client: httpx.Client) -> list[str]:
+    """The names of all pods."""
+    items = client.get(PODS, headers={"Accept": METADATA}).json()["items"] or ()
+    return [item["metadata"]["name"] for item in items]
 
 
 def _running(address: str) -> dict[str, Any]:
