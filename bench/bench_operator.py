@@ -329,20 +329,15 @@ def _measured(controller: Controller, admin: Admin, pid: int, options: argparse.
     for name in names:
         child = controller.deployments(name)
         took.append(max(deployments.times[child], services.times[child]) - made[name])
-    with admin.client() as client:
-        # The controllers of Kubernetes make the pods at their own rate, and each tells of it in the service's status.
-        _until(lambda: len(_pods(client)) == options.n, "each service has its pod", TIMEOUT, 2)
-    before = -1.0
-    while (now := client_writes(METRICS)) != before:  # until it has nothing more to say
-        before = now
-        time.sleep(4)
+    if not options.scale:
+        _settled(admin, options.n)
     figures = {
         "deployments_all_s": max(deployments.times.values()) - first,
         "p50_s": statistics.median(took),
         "p99_s": statistics.quantiles(took, n=100)[98],
         "rss_mib": resident(pid),
         "cpu_s": cpu(pid) - used,
-        "api_writes": now - written,
+        "api_writes": client_writes(METRICS) - written,
     }
     if options.single:
         figures["single_p50_s"] = statistics.median(_single(controller, deployments, admin, i) for i in range(20))
@@ -354,6 +349,16 @@ def _measured(controller: Controller, admin: Admin, pid: int, options: argparse.
     if options.polled:
         figures |= _polled(admin, names, pid, options.polled)
     return {name: round(value, 3) for name, value in figures.items()}
+
+
+def _settled(admin: Admin, n: int) -> None:
+    """Wait for the pods, which Kubernetes' own controllers make at a rate of theirs, and for all that is said of them."""
+    with admin.client() as client:
+        _until(lambda: len(_pods(client)) == n, "each service has its pod", TIMEOUT, 2)
+    before = -1.0
+    while (now := client_writes(METRICS)) != before:
+        before = now
+        time.sleep(4)
 
 
 def _foreign(admin: Admin, count: int) -> None:
@@ -438,7 +443,7 @@ def _single(controller: Controller, deployments: Arrivals, admin: Admin, i: int)
 
 
 def scale(options: argparse.Namespace) -> dict[str, dict[str, float]]:
-    """Ours alone at growing N, on a plot under docs/."""
+    """Ours alone at growing N, until all children are there, on a plot under docs/."""
     found = {}
     for n in SCALE:
         options.n = n
