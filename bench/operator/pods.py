@@ -1,10 +1,8 @@
 """What pods answer on /drift, for as many as have an address of loopback: real documents of the recorder that pods have.
 
-Each address is a pod of its own, which has received a block of rows since it was last asked. It says the address it serves on, then
-runs until it is ended.
+Each address is a pod of its own, which has received a block of rows since it was last asked. It runs until it is ended.
 """
 
-import sys
 from typing import Final
 
 import numpy as np
@@ -14,6 +12,7 @@ from aiops_drift import Expectations, Profile, Recorder
 
 PORT: Final = 8000
 ROWS: Final = 16  # between two looks: a block
+FULL: Final = 32  # blocks before the first look: the windows are full, as those of a service that is not new are
 MODEL: Final = "sha256:" + "0" * 64
 
 
@@ -34,9 +33,14 @@ class Pods:
         if recorder is None:
             recorder = Recorder(self._profile, f"{self._rng.integers(2**63):016x}")
             self._recorders[address] = recorder
-        recorder.record(self._rows[self._rng.integers(len(self._rows), size=ROWS)], 0.0)
+            for _ in range(FULL):
+                self._receive(recorder)
+        self._receive(recorder)
         after = int(request.query.get("after", "-1"))
         return web.json_response(recorder.report(MODEL, Expectations(), after, 0.0).to_dict())
+
+    def _receive(self, recorder: Recorder) -> None:
+        recorder.record(self._rows[self._rng.integers(len(self._rows), size=ROWS)], 0.0)
 
 
 async def health(_: web.Request) -> web.Response:
@@ -54,4 +58,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

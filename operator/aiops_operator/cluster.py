@@ -374,6 +374,9 @@ async def _lines(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
     except aiohttp.SocketTimeoutError:
         return
     finally:
+        connection = response.connection
+        if connection is not None and connection.transport is not None:
+            connection.transport.abort()  # a peer that is silent may be gone, and with it its part in an orderly end of TLS
         response.close()
 
 
