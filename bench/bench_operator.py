@@ -468,9 +468,7 @@ def draw(found: dict[str, dict[str, float]], target: Path) -> None:
     figure, axes = plt.subplots(1, len(panels), figsize=(11, 2.6), layout="constrained")
     for axis, (title, values) in zip(axes, panels.items(), strict=True):
         axis.plot(numbers, values, marker="o")
-        axis.set(title=title, xscale="log", xlabel="services", ylim=(0, None))
-        axis.set_xticks(numbers, labels=list(found))
-        axis.minorticks_off()
+        axis.set(title=title, xlabel="services", xlim=(0, None), ylim=(0, 1.15 * max(values)))
     figure.savefig(target, metadata={"Date": None})
 
 
