@@ -274,10 +274,15 @@ def resident(pid: int) -> float:
     return int(found[1]) / 1024 if found else 0.0
 
 
-def client_writes(metrics: str) -> float:
+def metrics() -> list[str]:
+    """What the controller that is measured says of itself, a line a series."""
+    return httpx.get(METRICS, trust_env=False, timeout=10).text.splitlines()
+
+
+def client_writes() -> float:
     """Requests that changed something, as the controller's own client has counted them."""
-    text, total = httpx.get(metrics, trust_env=False, timeout=10).text, 0.0
-    for line in text.splitlines():
+    total = 0.0
+    for line in metrics():
         if line.startswith("aiops_operator_api_requests_total"):
             verb, result = re.search(r'verb="(\w+)"', line), re.search(r'result="(\d+)"', line)
             good = verb is not None and verb[1] in WRITES and result is not None and result[1].startswith("2")
@@ -305,7 +310,7 @@ def _measured(controller: Controller, admin: Admin, pid: int, options: argparse.
     deployments = Arrivals(admin, f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments")
     services = Arrivals(admin, f"/api/v1/namespaces/{NAMESPACE}/services")
     names = [f"s{i}" for i in range(options.n)]
-    used, written, made = cpu(pid), client_writes(METRICS), {}
+    used, written, made = cpu(pid), client_writes(), {}
     clients = [admin.client() for _ in range(CREATORS)]
 
     def create(entry: tuple[int, str]) -> None:
@@ -337,15 +342,15 @@ def _measured(controller: Controller, admin: Admin, pid: int, options: argparse.
         "p99_s": statistics.quantiles(took, n=100)[98],
         "rss_mib": resident(pid),
         "cpu_s": cpu(pid) - used,
-        "api_writes": client_writes(METRICS) - written,
+        "api_writes": client_writes() - written,
     }
     if options.single:
         figures["single_p50_s"] = statistics.median(_single(controller, deployments, admin, i) for i in range(20))
     if options.rest:
-        used, written = cpu(pid), client_writes(METRICS)
+        used, written = cpu(pid), client_writes()
         time.sleep(options.rest)
         figures["rest_cpu"] = (cpu(pid) - used) / options.rest
-        figures["rest_writes"] = client_writes(METRICS) - written
+        figures["rest_writes"] = client_writes() - written
     if options.polled:
         figures |= _polled(admin, names, pid, options.polled)
     return {name: round(value, 3) for name, value in figures.items()}
@@ -356,7 +361,7 @@ def _settled(admin: Admin, n: int) -> None:
     with admin.client() as client:
         _until(lambda: len(_pods(client)) == n, "each service has its pod", TIMEOUT, 2)
     before = -1.0
-    while (now := client_writes(METRICS)) != before:
+    while (now := client_writes()) != before:
         before = now
         time.sleep(4)
 
@@ -392,13 +397,13 @@ def _polled(admin: Admin, names: list[str], pid: int, seconds: int) -> dict[str,
                 client.patch(f"{PODS}/{pod}/status", content=json.dumps(body), headers=headers).raise_for_status()
             _until(lambda: _judged() >= len(names), "each service has a verdict", 300, 1)
             time.sleep(2 * POLL)  # Deployments and statuses settle
-            used, polls, written = cpu(pid), _metric("aiops_operator_drift_polls_total"), client_writes(METRICS)
+            used, polls, written = cpu(pid), _polls(), client_writes()
             time.sleep(seconds)
             return {
                 "pods": len(pods),
-                "polls_per_s": (_metric("aiops_operator_drift_polls_total") - polls) / seconds,
+                "polls_per_s": (_polls() - polls) / seconds,
                 "polled_cpu": (cpu(pid) - used) / seconds,
-                "polled_writes": client_writes(METRICS) - written,
+                "polled_writes": client_writes() - written,
                 "polled_rss_mib": resident(pid),
             }
         finally:
@@ -418,16 +423,15 @@ def _running(address: str) -> dict[str, Any]:
     return {"phase": "Running", "podIP": address, "podIPs": [{"ip": address}], "conditions": conditions}
 
 
-def _metric(name: str) -> float:
-    """The sum of a metric's series, of whoever is measured."""
-    lines = httpx.get(METRICS, trust_env=False, timeout=10).text.splitlines()
-    return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(name))
+def _polls() -> float:
+    """How often pods have been asked."""
+    lines = (line for line in metrics() if line.startswith("aiops_operator_drift_polls_total"))
+    return sum(float(line.rsplit(" ", 1)[1]) for line in lines)
 
 
 def _judged() -> int:
     """How many services have a verdict."""
-    lines = httpx.get(METRICS, trust_env=False, timeout=10).text.splitlines()
-    return sum(line.startswith("inferenceservice_drift_samples{") for line in lines)
+    return sum(line.startswith("inferenceservice_drift_samples{") for line in metrics())
 
 
 def _single(controller: Controller, deployments: Arrivals, admin: Admin, i: int) -> float:

@@ -31,7 +31,7 @@ COLORS: Final = {"green": "#5aa454", "red": "#d64f4f", "yellow": "#e0b63a"}
 
 @dataclass(frozen=True)
 class Series:
-    """One series: what the legend says of it, Unix seconds, values; `newest` is the last value."""
+    """One series: what the legend says of it, its labels, Unix seconds, values."""
 
     legend: str
     labels: Mapping[str, str]
