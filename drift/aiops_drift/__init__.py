@@ -1,5 +1,6 @@
 """The drift statistics: baseline profile, mergeable counts, verdict. No I/O and no clock."""
 
+from aiops_drift.agreement import Agreement, Apart
 from aiops_drift.calibration import Calibration
 from aiops_drift.counts import Block, Counts
 from aiops_drift.errors import DriftError, ProfileError, WireError
@@ -9,11 +10,13 @@ from aiops_drift.recorder import Recorder
 from aiops_drift.runlength import RATE_SECONDS, run_length
 from aiops_drift.stored import Stored
 from aiops_drift.verdict import FeatureScore, State, Thresholds, Verdict, observe, reconsider, verdict
-from aiops_drift.wire import Baseline, Expectations, Report, reports_from
+from aiops_drift.wire import Baseline, Expectations, Report, Shadowed, reports_from
 
 __all__ = [
     "PROFILE_VERSION",
     "RATE_SECONDS",
+    "Agreement",
+    "Apart",
     "Baseline",
     "Block",
     "Calibration",
@@ -26,6 +29,7 @@ __all__ = [
     "ProfileError",
     "Recorder",
     "Report",
+    "Shadowed",
     "State",
     "Stored",
     "Thresholds",

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, get_args
 
+from aiops_drift.agreement import Agreement, Apart
 from aiops_drift.calibration import Calibration
 from aiops_drift.counts import BLOCK_ROWS, PER_COLUMN, Z_LIMIT, Block, Counts
 from aiops_drift.errors import WireError
@@ -22,6 +23,8 @@ MAX_FAILED: Final = 100
 MAX_CURVE: Final = 1000.0
 MAX_INFLATION: Final = 1e6
 MAX_REPORTS: Final = 64  # of one pod: one of each process
+MAX_SUM: Final = 1e305  # of squares of predictions
+MAX_REVISION: Final = 64
 DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
 
 ExpectationsState = Literal["disabled", "pending", "passed", "failed", "error"]
@@ -77,6 +80,21 @@ class Baseline:
 
 
 @dataclass(frozen=True)
+class Shadowed:
+    """What a process found when it gave copies of its rows to a second model, the shadow.
+
+    Attributes:
+        incarnation: identity of this count: new when it starts from nothing.
+        revision: which second model, as the process was told.
+        agreement: over all rows since then.
+    """
+
+    incarnation: str
+    revision: str
+    agreement: Agreement
+
+
+@dataclass(frozen=True)
 class Report:
     """One pod's drift counts and whose they are.
 
@@ -90,6 +108,7 @@ class Report:
         counts: over all closed blocks since the incarnation began.
         blocks: the closed blocks still kept (512 at most, fewer of many features), ascending numbers without gaps.
         expectations: what Great Expectations last said.
+        shadowed: how a second model's predictions compare; None where there is none.
     """
 
     incarnation: str
@@ -101,6 +120,7 @@ class Report:
     counts: Counts
     blocks: tuple[Block, ...]
     expectations: Expectations = Expectations()
+    shadowed: Shadowed | None = None
 
     def told(self, expectations: Expectations, after: int, now: float) -> "Report":
         """The same counts as they are answered at `now`, with the blocks of numbers above `after`."""
@@ -135,6 +155,7 @@ class Report:
                 "failed": list(self.expectations.failed),
                 "message": self.expectations.message,
             },
+            **({"shadowed": _shadowed_to_dict(self.shadowed)} if self.shadowed else {}),
         }
 
     @classmethod
@@ -153,6 +174,7 @@ class Report:
         if not features or len(set(features)) != len(features) or not all(map(is_name, features)):
             message = "document.features is not a list of distinct names that can be shown"
             raise WireError(message)
+        shadowed = fields.optional("shadowed")
         blocks = tuple(
             _block_from(_Fields(entry, f"blocks[{i}]"), len(features))
             for i, entry in enumerate(fields.items("blocks", KEPT_BLOCKS))
@@ -170,6 +192,7 @@ class Report:
             counts=_counts_from(fields.fields("counts"), len(features)),
             blocks=blocks,
             expectations=_expectations_from(fields.fields("expectations")),
+            shadowed=_shadowed_from(shadowed) if shadowed else None,
         )
 
 
@@ -355,3 +378,27 @@ def _expectations_from(fields: _Fields) -> Expectations:
         failed=fields.texts("failed", MAX_FAILED, MAX_TEXT),
         message=fields.text("message"),
     )
+
+
+def _shadowed_to_dict(shadowed: Shadowed) -> dict[str, Any]:
+    found = shadowed.agreement
+    return {
+        "incarnation": shadowed.incarnation,
+        "revision": shadowed.revision,
+        "rows": found.rows,
+        "differing": found.differing,
+        "failed": found.failed,
+        "outputs": [list(output) for output in found.outputs],
+    }
+
+
+def _shadowed_from(fields: _Fields) -> Shadowed:
+    outputs = len(fields.items("outputs", MAX_FEATURES))
+    apart = tuple(
+        Apart(*entry.numbers("outputs", len(Apart._fields), MAX_SUM)) for entry in fields.rows("outputs", outputs)
+    )
+    found = Agreement(fields.integer("rows"), fields.integer("differing"), fields.integer("failed"), apart)
+    if found.differing > found.rows or any(min(output.squares, output.distance) < 0 for output in apart):
+        message = "document.shadowed has more differing rows than rows, or a negative sum"
+        raise WireError(message)
+    return Shadowed(fields.text("incarnation", MAX_INCARNATION), fields.text("revision", MAX_REVISION), found)
