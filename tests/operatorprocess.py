@@ -16,7 +16,7 @@ import tempfile
 import threading
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ import yaml
 from apiproxy import ApiProxy
 from waiting import until
 
-from aiops_drift import Expectations, Profile, Recorder
+from aiops_drift import Expectations, Profile, Recorder, Shadowed
 from aiops_localcluster import ControlPlane, ensure
 from aiops_localcluster.daemon import free_ports
 
@@ -420,6 +420,7 @@ class Served:
     def __init__(self):
         self.recorder = Recorder(PROFILE, f"{np.random.default_rng().integers(2**63):016x}")
         self.expectations = Expectations("passed", 50)
+        self.shadowed: Shadowed | None = None
         self.health = {"status": "ok"}
         self.lock = threading.Lock()
         self.closed = 0.0
@@ -437,7 +438,8 @@ class Served:
             return (200 if self.health["status"] == "ok" else 503), self.health
         after = int(path.partition("after=")[2] or -1)
         with self.lock:
-            return 200, self.recorder.report(MODEL, self.expectations, after, self.closed).to_dict()
+            report = self.recorder.report(MODEL, self.expectations, after, self.closed)
+            return 200, replace(report, shadowed=self.shadowed).to_dict()
 
 
 class Server(ThreadingHTTPServer):

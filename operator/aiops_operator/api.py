@@ -163,6 +163,21 @@ class Monitoring:
 
 
 @dataclass(frozen=True)
+class Shadow:
+    """`spec.rollout.shadow`: what a changed revision must show before it is rolled out.
+
+    Attributes:
+        min_rows: rows of the traffic that both models must have been given.
+        max_distance: how far their predictions may be apart, as `aiops_drift.Agreement.distance` has it.
+        percent: of the requests, how many are copied.
+    """
+
+    min_rows: int = 500
+    max_distance: float = 0.1
+    percent: int = 100
+
+
+@dataclass(frozen=True)
 class InferenceService:
     """One object of the kind, as far as the operator acts on it.
 
@@ -179,6 +194,7 @@ class InferenceService:
         autoscaling: the bounds; None where `replicas` decides.
         network_policy: who may send requests; None for everybody.
         progress_deadline: seconds that a rollout may stand still; None for the operator's default.
+        shadow: what a changed revision must show first; None where it is rolled out at once.
         status: as last written.
     """
 
@@ -196,6 +212,7 @@ class InferenceService:
     monitoring: Monitoring
     paused: bool
     progress_deadline: int | None
+    shadow: Shadow | None
     autoscaling: Autoscaling | None
     network_policy: NetworkPolicy | None
     status: Mapping[str, Any]
@@ -208,6 +225,7 @@ class InferenceService:
             SpecError: a spec that the CRD of this version would have refused (an older CRD is installed).
         """
         metadata, spec = body["metadata"], body.get("spec") or {}
+        rollout = spec.get("rollout") or {}
         return cls(
             key=Key(metadata["namespace"], metadata["name"]),
             uid=metadata["uid"],
@@ -222,7 +240,8 @@ class InferenceService:
             drift=_drift(spec.get("drift") or {}),
             monitoring=_monitoring(spec.get("monitoring") or {}),
             paused=bool(spec.get("paused", False)),
-            progress_deadline=(spec.get("rollout") or {}).get("progressDeadlineSeconds"),
+            progress_deadline=rollout.get("progressDeadlineSeconds"),
+            shadow=_shadow(rollout.get("shadow") or {}) if rollout.get("strategy") == "Shadow" else None,
             autoscaling=_autoscaling(spec["autoscaling"]) if spec.get("autoscaling") else None,
             # An empty one closes: it must not be taken for one that is left out.
             network_policy=_network_policy(spec["networkPolicy"]) if spec.get("networkPolicy") is not None else None,
@@ -302,6 +321,14 @@ def _autoscaling(spec: Mapping[str, Any]) -> Autoscaling:
         least=int(spec.get("minReplicas", 1)),
         most=int(spec["maxReplicas"]),
         cpu_utilization=int(spec.get("targetCPUUtilizationPercentage", Autoscaling.cpu_utilization)),
+    )
+
+
+def _shadow(spec: Mapping[str, Any]) -> Shadow:
+    return Shadow(
+        min_rows=int(spec.get("minRows", Shadow.min_rows)),
+        max_distance=float(spec.get("maxDistance", Shadow.max_distance)),
+        percent=int(spec.get("percent", Shadow.percent)),
     )
 
 

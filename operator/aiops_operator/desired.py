@@ -4,10 +4,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from aiops_operator import names, resources, rollback, status
+from aiops_operator import names, resources, rollback, shadow, status
 from aiops_operator.api import InferenceService
+from aiops_operator.live import owner_uid
 from aiops_operator.names import Kind
-from aiops_operator.resources import Mount, Scrape
+from aiops_operator.resources import Mirror, Mount, Scrape, Stored
+from aiops_operator.shadow import Course
 from aiops_operator.status import Condition, Mounted, Problem
 
 KEPT_COPIES: Final = 2
@@ -59,6 +61,25 @@ class World:
         """The live Deployment, whoever made it."""
         return self.children.get((names.DEPLOYMENT, self.service.key.name))
 
+    def own_deployment(self, name: str) -> dict[str, Any] | None:
+        """A live Deployment, unless somebody else made it."""
+        live = self.children.get((names.DEPLOYMENT, name))
+        return live if live is not None and owner_uid(live) == self.service.uid else None
+
+    def pods_of(self, app: str) -> list[dict[str, Any]]:
+        """The live pods of the Deployment of this name that are not about to go, by name."""
+        pods = (pod for pod in self.pods if (pod["metadata"].get("labels") or {}).get(names.LABEL_APP) == app)
+        staying = (pod for pod in pods if "deletionTimestamp" not in pod["metadata"])
+        return sorted(staying, key=lambda pod: str(pod["metadata"]["name"]))
+
+    @property
+    def shadow_url(self) -> str:
+        """Where the shadow answers, by the address of its Service: pods need not resolve names; empty where there is none."""
+        service = self.children.get((names.SERVICE, names.shadow(self.service.key.name)))
+        address = str((service or {}).get("spec", {}).get("clusterIP") or "")
+        host = f"[{address}]" if ":" in address else address
+        return f"http://{host}:{names.SERVICE_PORT}" if host not in {"", "None"} else ""
+
 
 @dataclass(frozen=True)
 class Desired:
@@ -68,11 +89,15 @@ class Desired:
         children: bodies to apply, in this order.
         unwanted: kinds and names of those it is not to have.
         problem: why it cannot have what its spec says.
+        revision: what the spec asks for; None where that is not known.
+        course: what is done about it; None where it is not known.
     """
 
     children: Sequence[tuple[Kind, dict[str, Any]]]
     unwanted: Sequence[tuple[Kind, str]]
     problem: Problem | None
+    revision: Stored | None = None
+    course: Course | None = None
 
 
 def desired(
@@ -80,43 +105,75 @@ def desired(
 ) -> Desired:
     """What a service is to have, given what there is; `peers` may send requests to every service that limits who may."""
     service, name = world.service, world.service.key.name
-    children: list[tuple[Kind, dict[str, Any]]] = [(names.CONFIG_MAP, resources.runtime_config_map(service))]
+    children: list[tuple[Kind, dict[str, Any]]] = []
     unwanted: list[tuple[Kind, str]] = []
+    asked, course, problem = None, None, None
     stored = resources.stored_template(world.deployment) if world.deployment is not None else None
-    problem = world.artifacts if isinstance(world.artifacts, Problem) else None
     if isinstance(world.artifacts, Found):
         if world.artifacts.copy is not None:
             children.append((names.CONFIG_MAP, world.artifacts.copy))
         scrape = scraping(service, capabilities)
         image = service.image or default_image
         asked = resources.revision(service, world.artifacts.mount, image, scrape, stored)
-        decision = rollback.decide(service, asked, world.deployment)
+        course = shadow.course(service, asked, world.deployment)
+        decision = rollback.decide(service, asked if course == "roll" or stored is None else stored, world.deployment)
         body = resources.with_template(service, decision.revision.template, decision.history)
         children.append((names.DEPLOYMENT, body))
         problem = decision.problem
-    elif world.deployment is not None and stored is not None:
-        # The reference has gone bad: what was last rolled out stays as it is, and stays healed and scaled.
-        children.append(
-            (
-                names.DEPLOYMENT,
-                resources.with_template(service, stored.template, resources.history_of(world.deployment)),
-            )
-        )
+    else:
+        problem = world.artifacts
+        if world.deployment is not None and stored is not None:
+            # The reference has gone bad: what was last rolled out stays as it is, and stays healed and scaled.
+            history = resources.history_of(world.deployment)
+            children.append((names.DEPLOYMENT, resources.with_template(service, stored.template, history)))
     children.append((names.SERVICE, resources.service(service)))
     for kind, optional in _optional(service, capabilities, peers).items():
         if optional is not None:
             children.append((kind, optional))
         else:
             unwanted.append((kind, name))
-    return Desired(children, unwanted, problem)
+    compared = asked if course == "compare" else None
+    mirror = _mirror(world, compared) if compared else None
+    beside = _shadow(service, compared, capabilities, peers) if compared else {}
+    runtime = (names.CONFIG_MAP, resources.runtime_config_map(service, mirror))
+    gone = [known for known in world.children if known[1] == names.shadow(name) and known[0] not in beside]
+    return Desired(
+        children=[runtime, *children, *beside.items()],
+        unwanted=[*unwanted, *(gone if course is not None else ())],
+        problem=problem,
+        revision=asked,
+        course=course,
+    )
+
+
+def _mirror(world: World, revision: Stored) -> Mirror:
+    """To whom the pods send copies of their requests, once the shadow has been seen to be ready."""
+    asked = world.service.shadow
+    url = world.shadow_url if shadow.is_compared(world.service, revision) else ""
+    return Mirror(revision.hash, asked.percent if asked else 0, url)
+
+
+def _shadow(
+    service: InferenceService, revision: Stored, capabilities: Capabilities, peers: Sequence[Mapping[str, Any]]
+) -> dict[Kind, dict[str, Any]]:
+    """What is there while a revision is compared with the one that serves."""
+    app = names.shadow(service.key.name)
+    children = {
+        names.DEPLOYMENT: resources.shadow_deployment(service, revision.template),
+        names.SERVICE: resources.service(service, app),
+    }
+    if service.network_policy is not None:
+        children[names.NETWORK_POLICY] = resources.shadow_network_policy(service, peers)
+    if _monitored(service, capabilities):
+        children[names.SERVICE_MONITOR] = resources.service_monitor(service, app)
+    return children
 
 
 def _optional(
     service: InferenceService, capabilities: Capabilities, peers: Sequence[Mapping[str, Any]]
 ) -> dict[Kind, dict[str, Any] | None]:
     """What a service has only where it asks for it; None where it does not."""
-    policy, mode = service.network_policy, service.monitoring.mode
-    monitored = capabilities.service_monitors and mode in {"auto", "serviceMonitor"}
+    policy = service.network_policy
     alerted = capabilities.prometheus_rules and service.monitoring.alerts
     return {
         names.HORIZONTAL_POD_AUTOSCALER: resources.horizontal_pod_autoscaler(service, service.autoscaling)
@@ -124,9 +181,13 @@ def _optional(
         else None,
         names.NETWORK_POLICY: resources.network_policy(service, policy, peers) if policy is not None else None,
         names.POD_DISRUPTION_BUDGET: resources.pod_disruption_budget(service) if service.replicas > 1 else None,
-        names.SERVICE_MONITOR: resources.service_monitor(service) if monitored else None,
+        names.SERVICE_MONITOR: resources.service_monitor(service) if _monitored(service, capabilities) else None,
         names.PROMETHEUS_RULE: resources.prometheus_rule(service) if alerted else None,
     }
+
+
+def _monitored(service: InferenceService, capabilities: Capabilities) -> bool:
+    return capabilities.service_monitors and service.monitoring.mode in {"auto", "serviceMonitor"}
 
 
 def scraping(service: InferenceService, capabilities: Capabilities) -> Scrape:

@@ -19,6 +19,7 @@ import orjson
 
 from aiops_drift import (
     RATE_SECONDS,
+    Agreement,
     Baseline,
     Cursor,
     Expectations,
@@ -34,11 +35,12 @@ from aiops_drift import (
     verdict,
 )
 from aiops_drift.verdict import RECOVERY_FRACTION, WINDOW_ROWS
-from aiops_operator import status
+from aiops_operator import shadow, status
 from aiops_operator.api import Drift, InferenceService
 from aiops_operator.errors import PodError
 from aiops_operator.metrics import Metrics
 from aiops_operator.names import CONTAINER_PORT, Key
+from aiops_operator.shadow import Compared
 from aiops_operator.status import Finding, Mounted, Problem
 from aiops_operator.tracing import span_of
 
@@ -50,6 +52,7 @@ MAX_HEALTH: Final = 64 * 2**10
 CHUNK: Final = 64 * 2**10
 SILENT_ROUNDS: Final = 6  # polls without any answer after which the verdict is unknown
 MAX_CURSORS: Final = 256  # incarnations remembered a service: more than a rollout of 100 pods makes
+MAX_COUNTS: Final = 256  # processes whose comparisons are remembered, beyond those that live
 MAX_CURSOR_NUMBERS: Final = 2**17  # the same, times features: a pod may change its incarnation at each poll
 BATCH_ROWS: Final = 50  # rows that a pod gathers before it validates them
 JITTER: Final = 0.1
@@ -124,6 +127,28 @@ class Memory:
     silent_rounds: int = 0
     settled_at: dt.datetime | None = None
     finding: Finding = field(default_factory=Finding)
+
+
+@dataclass(frozen=True)
+class Second:
+    """A revision that is compared with the one that serves.
+
+    Attributes:
+        revision: its hash.
+        pods: those of it that can be asked.
+        memory: of what they say of the rows that they are given.
+        agreements: what each process of the serving pods has compared, by its identity, least lately heard first.
+    """
+
+    revision: str
+    pods: tuple[Pod, ...]
+    memory: Memory = field(default_factory=Memory)
+    agreements: Mapping[str, Agreement] = field(default_factory=dict)
+
+    @property
+    def compared(self) -> Compared:
+        """What all this says."""
+        return Compared(sum(self.agreements.values(), Agreement()), self.memory.finding)
 
 
 def taken_over(service: InferenceService) -> Memory:
@@ -210,6 +235,21 @@ def merge(memory: Memory, answers: Mapping[Pod, Answer], drift: Drift, *, oldest
         models={pod: heard.serves[0] for pod, heard in memory.heard.items()},
     )
     return replace(memory, finding=finding)
+
+
+def merge_second(second: Second, answers: Mapping[Pod, Answer], own: Mapping[Pod, Answer], drift: Drift) -> Second:
+    """Merge what serving pods say of a second revision, and what its `own` pods say of their rows."""
+    agreements = dict(second.agreements)
+    for report in (report for answer in answers.values() if not isinstance(answer, PodError) for report in answer):
+        if report.shadowed is not None and report.shadowed.revision == second.revision:
+            agreements.pop(report.shadowed.incarnation, None)
+            agreements[report.shadowed.incarnation] = report.shadowed.agreement
+    remembered = MAX_COUNTS + len(answers)
+    return replace(
+        second,
+        memory=merge(second.memory, own, drift) if own else second.memory,
+        agreements=dict(list(agreements.items())[-remembered:]),
+    )
 
 
 def adjusted(memory: Memory, before: Drift, after: Drift) -> Memory:
@@ -336,6 +376,8 @@ class _Tracked:
     pods: tuple[Pod, ...]
     mounted: Mounted
     memory: Memory
+    second: Second | None = None
+    gist: tuple[object, ...] = ()
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     task: "asyncio.Task[None] | None" = None
 
@@ -423,8 +465,13 @@ class Poller:
         self._timing = timing
         self._tracked: dict[Key, _Tracked] = {}
 
-    def track(self, service: InferenceService, pods: Sequence[Pod], mounted: Mounted) -> Finding:
-        """Ask these pods from now on, judge what is known by the thresholds of now, and say what that gives."""
+    def track(
+        self, service: InferenceService, pods: Sequence[Pod], mounted: Mounted, second: Second | None = None
+    ) -> Finding:
+        """Ask these pods from now on, judge what is known by the thresholds of now, and say what that gives.
+
+        `second` is a revision to be compared with theirs, of which nothing need be known: what is, is kept.
+        """
         tracked = self._tracked.get(service.key)
         if tracked is None or tracked.service.uid != service.uid:
             self.forget(service.key)
@@ -432,11 +479,18 @@ class Poller:
             tracked.task = asyncio.create_task(self._poll_forever(tracked), name=f"poller of {service.key}")
             self._tracked[service.key] = tracked
         tracked.memory = adjusted(tracked.memory, tracked.service.drift, service.drift)
-        if tracked.pods != tuple(pods):
+        second = _continued(tracked, service, second)
+        if tracked.pods != tuple(pods) or (second and second.pods) != (tracked.second and tracked.second.pods):
             tracked.wake.set()  # a new pod is asked at once: the model it has loaded is waited for
-        tracked.service, tracked.pods, tracked.mounted = service, tuple(pods), mounted
+        tracked.service, tracked.pods, tracked.mounted, tracked.second = service, tuple(pods), mounted, second
+        tracked.gist = shadow.gist(service, second.compared) if second else ()
         self._publish(tracked)
         return tracked.memory.finding
+
+    def compared(self, key: Key) -> Compared:
+        """What is known of the second revision; nothing where there is none."""
+        tracked = self._tracked.get(key)
+        return tracked.second.compared if tracked is not None and tracked.second is not None else Compared()
 
     def written(self, key: Key, document: Mapping[str, Any]) -> None:
         """Remember the status as written, so that only what differs from it is a cause."""
@@ -479,16 +533,25 @@ class Poller:
             return
         started = time.perf_counter()
         with span_of("drift poll", tracked.service.key):
-            answers = await asyncio.gather(*(self._ask(tracked.memory, pod) for pod in pods))
+            second = tracked.second
+            beside = second.pods if second else ()
+            answers = await asyncio.gather(
+                *(self._ask(tracked.memory, pod) for pod in pods),
+                *(self._ask(second.memory, pod) for pod in beside if second),
+            )
         settled_at = tracked.memory.settled_at
         oldest = (self._timing.clock() - settled_at).total_seconds() if settled_at else math.inf
-        round_ = dict(zip(pods, answers, strict=True))
+        round_ = dict(zip(pods, answers[: len(pods)], strict=True))
+        if second is not None and tracked.second is not None and tracked.second.revision == second.revision:
+            own = dict(zip(beside, answers[len(pods) :], strict=True))
+            tracked.second = merge_second(tracked.second, round_, own, tracked.service.drift)
         tracked.memory = merge(tracked.memory, round_, tracked.service.drift, oldest=oldest)
         self._metrics.poll_seconds.observe(time.perf_counter() - started)
         self._publish(tracked)
         ready = [pod.name for pod in tracked.pods]
         view = status.pods_view(tracked.service, ready, tracked.mounted, tracked.memory.finding, self._timing.clock())
-        if not view.is_shown_by(tracked.service.status):
+        news = tracked.second and shadow.gist(tracked.service, tracked.second.compared) != tracked.gist
+        if news or not view.is_shown_by(tracked.service.status):
             self._enqueue(tracked.service.key)
 
     async def _ask(self, memory: Memory, pod: Pod) -> Answer:
@@ -520,3 +583,13 @@ class Poller:
             detected = status.detected(finding, service.drift)
             acknowledged = bool(detected) and status.acknowledged(service)
             self._metrics.set_drift(service.key, said, detected=detected, acknowledged=acknowledged)
+        agreement = tracked.second.compared.agreement if tracked.second else None
+        self._metrics.set_shadow(tracked.service.key, agreement)
+
+
+def _continued(tracked: _Tracked, service: InferenceService, second: Second | None) -> Second | None:
+    """What is known of a second revision is kept, and judged by the thresholds of now."""
+    known = tracked.second
+    if second is None or known is None or known.revision != second.revision:
+        return second
+    return replace(known, pods=second.pods, memory=adjusted(known.memory, tracked.service.drift, service.drift))

@@ -91,6 +91,14 @@ def is_running(pod: Mapping[str, Any]) -> bool:
     return pod_status.get("phase") == "Running" and bool(pod_status.get("podIP"))
 
 
+def restarts_of(pod: Mapping[str, Any]) -> int:
+    """How often a pod's server was started again."""
+    containers = (pod.get("status") or {}).get("containerStatuses") or ()
+    return max(
+        (entry.get("restartCount", 0) for entry in containers if entry.get("name") == names.CONTAINER), default=0
+    )
+
+
 def with_hash(body: Mapping[str, Any], unmeant: str = "") -> dict[str, Any]:
     """The body with a hash of itself: it tells a field that we no longer mean from one that was never there.
 

@@ -4,7 +4,7 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, PlatformCollector, ProcessCollector
 
-from aiops_drift import Verdict
+from aiops_drift import Agreement, Verdict
 from aiops_operator.names import Key
 
 MAX_FEATURES: Final = 16  # of one service: a series each, and there may be thousands of features
@@ -107,6 +107,24 @@ class Metrics:
             ["namespace", "name"],
             registry=registry,
         )
+        self.shadow_rows = Gauge(
+            "inferenceservice_shadow_rows",
+            "Rows on which a revision was compared with the one that serves; absent where none is.",
+            ["namespace", "name"],
+            registry=registry,
+        )
+        self.shadow_failed_rows = Gauge(
+            "inferenceservice_shadow_failed_rows",
+            "Rows for which the compared revision had no prediction; absent where none is compared.",
+            ["namespace", "name"],
+            registry=registry,
+        )
+        self.shadow_distance = Gauge(
+            "inferenceservice_shadow_distance",
+            "How far the predictions of the compared revision are from those that were answered; absent before the first row.",
+            ["namespace", "name"],
+            registry=registry,
+        )
         self.feature_score = Gauge(
             "inferenceservice_drift_feature_score",
             "The largest drift statistic of a feature, in the unit of its threshold; of the 16 worst features.",
@@ -137,11 +155,26 @@ class Metrics:
             self.drift_detected.labels(*key).set(int(detected))
             self.drift_acknowledged.labels(*key).set(int(acknowledged))
 
+    def set_shadow(self, key: Key, agreement: Agreement | None) -> None:
+        """Show how far a second revision is from the one that serves; None where there is none."""
+        distance = agreement.distance if agreement else None
+        shown = {
+            self.shadow_rows: agreement.rows if agreement else None,
+            self.shadow_failed_rows: agreement.failed if agreement else None,
+            self.shadow_distance: distance,
+        }
+        for gauge, value in shown.items():
+            if value is None:
+                _remove(gauge, key)
+            else:
+                gauge.labels(*key).set(value)
+
     def forget(self, key: Key) -> None:
         """Drop the series of a service that is gone."""
         gauges = (self.drift_score, self.drift_samples, self.drift_detected, self.drift_acknowledged)
         for gauge in (*gauges, self.monitored_pods):
             _remove(gauge, key)
+        self.set_shadow(key, None)
         self._show_only(key, set())
 
     def _show_only(self, key: Key, features: set[str]) -> None:

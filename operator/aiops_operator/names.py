@@ -36,6 +36,7 @@ PORT_NAME: Final = "http"
 MODELS_DIRECTORY: Final = "/models"
 RUNTIME_DIRECTORY: Final = "/etc/aiops"
 RUNTIME_KEY: Final = "runtime.yaml"
+SHADOW_KEY: Final = "shadow.yaml"
 COPY_DIGITS: Final = 10
 SHORT_DIGITS: Final = 7
 FINGERPRINT_DIGITS: Final = 16
@@ -114,6 +115,11 @@ CHILD_KINDS: Final = (
 def runtime_config_map(name: str) -> str:
     """The ConfigMap with the runtime's settings."""
     return f"{name}-runtime"
+
+
+def shadow(name: str) -> str:
+    """What the objects are called that are there while a revision is compared with the one that serves."""
+    return f"{name}-shadow"
 
 
 def model_config_map(name: str, digest: str) -> str:

@@ -5,12 +5,13 @@ Nothing is remembered between two runs but what a cache may forget: the digests 
 
 import asyncio
 import datetime as dt
+import itertools
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from aiops_operator import cloudevent, names, resources, retraining, rollback, status
+from aiops_operator import cloudevent, names, resources, retraining, rollback, shadow, status
 from aiops_operator.api import ClaimSource, ConfigMapSource, ImageSource, InferenceService, UriSource
 from aiops_operator.cluster import Cluster
 from aiops_operator.desired import (
@@ -24,7 +25,7 @@ from aiops_operator.desired import (
     mounted_of,
     superfluous_copies,
 )
-from aiops_operator.drift import Pod, PodClient, Poller
+from aiops_operator.drift import Pod, PodClient, Poller, Second
 from aiops_operator.errors import ApiError, ConflictError, ForbiddenError, InvalidError, SpecError
 from aiops_operator.live import (
     age_of,
@@ -37,6 +38,7 @@ from aiops_operator.live import (
     owner_uid,
     pod_hash,
     refusal,
+    restarts_of,
     template_hash,
     version_of,
     with_hash,
@@ -49,7 +51,9 @@ from aiops_operator.workqueue import Done
 WAITING: Final = 5.0  # seconds between looks at what is waited for: references that are not watched, pods that start
 ASKED_PODS: Final = 4
 # Problems whose end the watches tell of.
-WATCHED_REASONS: Final = frozenset({"ArtifactsIncomplete", "ArtifactsNotFound", rollback.ROLLED_BACK})
+WATCHED_REASONS: Final = frozenset(
+    {"ArtifactsIncomplete", "ArtifactsNotFound", rollback.ROLLED_BACK, *shadow.REASONS.values()}
+)
 MAX_CONFLICTS: Final = 4  # tries to apply a child that others write meanwhile
 
 logger = logging.getLogger(__name__)
@@ -102,22 +106,23 @@ class Reconciler:
         world = await self._observe(service)
         wanted = desired(world, self._image, self.capabilities, self.peers)
         problem = wanted.problem
-        deployment = world.deployment
+        children: dict[tuple[Kind, str], dict[str, Any]] = {**world.children}
         if not service.paused:
             problem, applied = await self._apply(world, wanted)
-            deployment = applied.get((names.DEPLOYMENT, key.name), deployment)
+            children |= applied
             await self._prune(world, wanted)
-        return await self._write_status(body, world, deployment, problem)
+        return await self._write_status(body, replace(world, children=children), wanted, problem)
 
     # --- observe -------------------------------------------------------------------------------------------------
 
     async def _observe(self, service: InferenceService) -> World:
         name = service.key.name
+        own = {name, names.runtime_config_map(name), names.shadow(name)}
         children = [
             (kind, child)
             for kind in names.CHILD_KINDS
             for child in self._store.of_service(kind, service.key)
-            if child["metadata"]["name"] in (name, names.runtime_config_map(name))
+            if child["metadata"]["name"] in own
         ]
         copies = [
             entry
@@ -270,24 +275,27 @@ class Reconciler:
     # --- status --------------------------------------------------------------------------------------------------
 
     async def _write_status(
-        self, body: Mapping[str, Any], world: World, deployment: dict[str, Any] | None, problem: Problem | None
+        self, body: Mapping[str, Any], world: World, wanted: Desired, problem: Problem | None
     ) -> Done:
-        service, now = world.service, self._clock()
+        service, now, deployment = world.service, self._clock(), world.own_deployment(world.service.key.name)
         newest = template_hash(deployment)
-        live = sorted(
-            (pod for pod in world.pods if "deletionTimestamp" not in pod["metadata"]),
-            key=lambda pod: str(pod["metadata"]["name"]),
-        )
-        ready = [
-            Pod(pod["metadata"]["name"], pod["status"]["podIP"], newest=pod_hash(pod) == newest)
-            for pod in live
-            if is_ready(pod)
-        ]
+        pods = world.pods_of(service.key.name)
+        ready, waiting = _ready(pods, newest), [pod for pod in pods if not is_ready(pod) and pod_hash(pod) == newest]
         mounted = mounted_of(world)
-        finding = self._poller.track(service, ready, mounted)
-        waiting = [pod for pod in live if not is_ready(pod) and pod_hash(pod) == newest]
+        second, beside_pods = _second(world, wanted)
+        unready = [pod for pod in beside_pods if not is_ready(pod)]
+        finding = self._poller.track(service, ready, mounted, second)
+        heard = shadow.Seen(
+            deployment=world.own_deployment(names.shadow(service.key.name)),
+            problem=await self._pod_problem(unready),
+            restarts=max(map(restarts_of, beside_pods), default=0),
+            compared=self._poller.compared(service.key),
+        )
+        beside = shadow.step(service, wanted.course, wanted.revision, heard, now)
+        if wanted.course not in {None, "roll"}:
+            problem = problem or shadow.problem(beside)
         seen = Observation(
-            deployment=deployment if deployment and owner_uid(deployment) == service.uid else None,
+            deployment=deployment,
             ready_pods=[pod.name for pod in ready],
             mounted=mounted,
             problem=problem,
@@ -297,6 +305,8 @@ class Reconciler:
             revision=newest,
         )
         document = status.build(service, seen, now)
+        if beside:
+            document["shadow"] = beside
         again_after = await self._retrain(service, document, now)
         if not status.same(document, service.status):
             version = body["metadata"]["resourceVersion"]
@@ -305,11 +315,13 @@ class Reconciler:
         self._poller.written(service.key, document)
         # Watches tell of everything but of references, of garbage that goes, and of what a running pod says of itself.
         blind = (problem is not None and problem.reason not in WATCHED_REASONS) or any(
-            is_running(pod) for pod in waiting
+            is_running(pod) for pod in (*waiting, *unready)
         )
         # An acknowledged episode that begins or ends mutes or unmutes the pods: their settings follow the status.
         blind |= status.acknowledged(replace(service, status=document)) != status.acknowledged(service)
         pauses = [again_after] if again_after is not None else []
+        # What was decided, or that copies are due, is acted on in a run that finds it written.
+        pauses += [0.0] if shadow.moved(service.status.get("shadow") or {}, beside) and not service.paused else []
         pauses += [WAITING] if blind and not service.paused else []
         return Done(again_after=min(pauses, default=None))
 
@@ -385,10 +397,31 @@ class Reconciler:
         was, ready = (status.condition_of(entry, "Ready") for entry in (before, after))
         if (was.get("status"), was.get("reason")) != (ready["status"], ready["reason"]):
             logger.info("%s is Ready=%s, %s: %s", key, ready["status"], ready["reason"], ready["message"])
-        retrained = retraining.events(before.get("retraining") or {}, after.get("retraining") or {})
-        for type_, reason, message in (*announcements(before, after), *retrained):
+        moves = [
+            told(before.get(part) or {}, after.get(part) or {})
+            for part, told in (("shadow", shadow.events), ("retraining", retraining.events))
+        ]
+        for type_, reason, message in itertools.chain(announcements(before, after), *moves):
             try:
                 await self._cluster.record(body, type_, reason, message, now)
             except ApiError as error:
                 # The status is what counts; an Event tells of it and is not worth another run.
                 logger.warning("no Event %s for %s: %s", reason, key, error)
+
+
+def _ready(pods: Sequence[dict[str, Any]], newest: str | None) -> list[Pod]:
+    """Those that can be asked."""
+    return [
+        Pod(pod["metadata"]["name"], pod["status"]["podIP"], newest=pod_hash(pod) == newest)
+        for pod in pods
+        if is_ready(pod)
+    ]
+
+
+def _second(world: World, wanted: Desired) -> tuple[Second | None, list[dict[str, Any]]]:
+    """The revision that is compared, and its pods; none where none is."""
+    if wanted.course != "compare" or wanted.revision is None:
+        return None, []
+    digest = wanted.revision.hash
+    pods = [pod for pod in world.pods_of(names.shadow(world.service.key.name)) if pod_hash(pod) == digest]
+    return Second(digest, tuple(_ready(pods, digest))), pods

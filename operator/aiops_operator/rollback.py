@@ -50,7 +50,7 @@ def decide(service: InferenceService, wanted: Stored, live: Mapping[str, Any] | 
     if applied.hash != wanted.hash:
         if history.failed is not None and history.failed.hash == wanted.hash:
             return Decision(applied, history, _rolled_back(history.failed))
-        good = applied if _is_good(service, applied, live) else history.good
+        good = applied if is_good(service, applied, live) else history.good
         return Decision(wanted, History(good if good != wanted else None))
     return _progressed(service, wanted, status.rollout(service, live), history)
 
@@ -78,7 +78,8 @@ def pinned(template: Mapping[str, Any]) -> bool:
     return any(entry["name"] == "MODEL_SHA256" for container in containers for entry in container.get("env", ()))
 
 
-def _is_good(service: InferenceService, revision: Stored, live: Mapping[str, Any]) -> bool:
+def is_good(service: InferenceService, revision: Stored, live: Mapping[str, Any]) -> bool:
+    """Whether a revision that a Deployment has was once rolled out in full."""
     return revision.hash == service.status.get("goodRevision") or status.rollout(service, live).complete
 
 

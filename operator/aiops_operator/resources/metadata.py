@@ -14,20 +14,23 @@ from aiops_operator.names import (
 )
 
 
-def labels(name: str) -> dict[str, str]:
-    """Labels of everything made for the service of this name; none of the resource's own labels are copied."""
+def labels(name: str, app: str = "") -> dict[str, str]:
+    """Labels of everything made for the service of this name; none of the resource's own labels are copied.
+
+    `app` is what the objects are called that run beside it, such as its shadow: what selects the service does not select them.
+    """
     return {
-        LABEL_APP: name,
+        LABEL_APP: app or name,
         LABEL_NAME: "inferenceservice",
-        LABEL_INSTANCE: name,
+        LABEL_INSTANCE: app or name,
         LABEL_MANAGED_BY: FIELD_MANAGER,
         LABEL_SERVICE: name,
     }
 
 
-def pod_labels(name: str) -> dict[str, str]:
+def pod_labels(name: str, app: str = "") -> dict[str, str]:
     """The labels by which Deployment, Service, PodDisruptionBudget and ServiceMonitor select; they never change."""
-    return {LABEL_APP: name, LABEL_SERVICE: name}
+    return {LABEL_APP: app or name, LABEL_SERVICE: name}
 
 
 def owner_reference(service: InferenceService) -> dict[str, Any]:
@@ -45,11 +48,11 @@ def owner_reference(service: InferenceService) -> dict[str, Any]:
     }
 
 
-def object_metadata(service: InferenceService, name: str) -> dict[str, Any]:
+def object_metadata(service: InferenceService, name: str, app: str = "") -> dict[str, Any]:
     """Metadata of a child of this name."""
     return {
         "name": name,
         "namespace": service.key.namespace,
-        "labels": labels(service.key.name),
+        "labels": labels(service.key.name, app),
         "ownerReferences": [owner_reference(service)],
     }

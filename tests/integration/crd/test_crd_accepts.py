@@ -28,6 +28,21 @@ STATUS = {
     "ready": "2/2",
     "selector": "app=iris,aiops-quality.io/inferenceservice=iris",
     "model": {"digest": "sha256:" + "3f9a1c2" * 9 + "0", "shortDigest": "3f9a1c2", "loaded": "2/2"},
+    "shadow": {
+        "state": "Rejected",
+        "reason": "PredictionsDiffer",
+        "message": "Revision 0123456789abcdef is not rolled out.",
+        "revision": "0123456789abcdef",
+        "since": "2026-01-02T03:04:05Z",
+        "decidedAt": "2026-01-02T03:14:05Z",
+        "rows": 500,
+        "minRows": 500,
+        "failedRows": 1,
+        "distance": "0.2",
+        "maxDistance": "0.1",
+        "model": {"digest": "sha256:" + "3f9a1c2" * 9 + "0", "shortDigest": "3f9a1c2"},
+        "drift": {"detected": False, "score": "1.2", "threshold": "5", "worstFeature": "petal length (cm)"},
+    },
     "drift": {
         "detected": True,
         "score": "7.4",
@@ -100,6 +115,16 @@ def test_a_webhook_gets_its_defaults(kubectl, namespace) -> None:
     }
 
 
+def test_a_shadow_gets_its_defaults(kubectl, namespace) -> None:
+    """A strategy that is not named is the one there always was; one that is, has its bounds."""
+    kubectl("-n", namespace, "create", "-f", "-", stdin=resource(rollout={"strategy": "Shadow", "shadow": {}}))
+
+    assert read(kubectl, namespace)["spec"]["rollout"] == {
+        "strategy": "Shadow",
+        "shadow": {"minRows": 500, "maxDistance": 0.1, "percent": 100},
+    }
+
+
 def test_a_service_that_no_operator_has_seen_says_so(kubectl, iris) -> None:
     """Ready and DriftDetected are Unknown for the reason WaitingForOperator."""
     assert read(kubectl, iris)["status"] == {
@@ -116,6 +141,8 @@ def test_a_service_that_no_operator_has_seen_says_so(kubectl, iris) -> None:
         {"drift": {"webhook": {"cooldown": "0s", "url": "https://user@hooks.example.com:8443/a?b=c"}}},
         {"drift": {"webhook": {"cooldown": "1h30m", "required": True, "urlSecretRef": {"name": "a", "key": "b"}}}},
         {"drift": {"features": [{"name": f"feature {n}", "zScoreThreshold": 4} for n in range(256)]}},
+        {"rollout": {"strategy": "Shadow"}},
+        {"rollout": {"strategy": "Shadow", "shadow": {"minRows": 1, "maxDistance": 0, "percent": 1}}},
         {"monitoring": {"interval": "1s", "mode": "serviceMonitor", "labels": {"release": "prometheus"}}},
         {"replicas": 0, "image": "localhost/aiops-quality:dev"},
         {"image": "registry.example.com:5000/team/aiops_quality@sha256:" + "0" * 64},

@@ -404,6 +404,36 @@ CASES: dict[str, tuple[str, Any, str, str]] = {
         "spec.monitoring.mode",
         'supported values: "auto", "serviceMonitor", "annotations", "none"',
     ),
+    "shadow without its strategy": (
+        "spec.rollout",
+        {"shadow": {"minRows": 10}},
+        "spec.rollout.shadow",
+        "shadow says what a changed revision must show before it is rolled out: set strategy to Shadow, or leave shadow out",
+    ),
+    "rollout strategy": (
+        "spec.rollout",
+        {"strategy": "Canary"},
+        "spec.rollout.strategy",
+        'supported values: "RollingUpdate", "Shadow"',
+    ),
+    "distance below zero": (
+        "spec.rollout",
+        {"strategy": "Shadow", "shadow": {"maxDistance": -0.1}},
+        "spec.rollout.shadow.maxDistance",
+        "maxDistance is a distance between predictions: write a number from 0 to 1000000, such as 0.1",
+    ),
+    "no rows to compare": (
+        "spec.rollout",
+        {"strategy": "Shadow", "shadow": {"minRows": 0}},
+        "spec.rollout.shadow.minRows",
+        "should be greater than or equal to 1",
+    ),
+    "more copies than requests": (
+        "spec.rollout",
+        {"strategy": "Shadow", "shadow": {"percent": 101}},
+        "spec.rollout.shadow.percent",
+        "should be less than or equal to 100",
+    ),
     "monitoring label": ("spec.monitoring", {"labels": {"release": "a/b"}}, "spec.monitoring.labels", LABEL_VALUE),
     "monitoring label of ours": (
         "spec.monitoring",

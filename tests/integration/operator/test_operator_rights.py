@@ -41,6 +41,7 @@ FULL = {
     "autoscaling": {"minReplicas": 2, "maxReplicas": 3},
     "monitoring": {"alerts": True},
     "networkPolicy": {},
+    "rollout": {"strategy": "Shadow"},
     "drift": {"onDrift": {"cronJobRef": {"name": "retrain"}}},
 }
 
@@ -60,9 +61,17 @@ def test_what_is_granted_is_what_is_used(api, admin, start, proxy, pods, namespa
         for content in (b"2", b"3", b"4"):
             api.artifacts(files={"model.pkl": content, "baseline.npy": b"rows"})
             until(lambda content=content: digested(api, content))
+        until(lambda: api.get("Deployment", "iris-shadow") and api.get("Service", "iris-shadow"))
         api.change(
-            {"replicas": 1, "autoscaling": None, "networkPolicy": None, "monitoring": {"mode": "none", "alerts": False}}
+            {
+                "replicas": 1,
+                "autoscaling": None,
+                "networkPolicy": None,
+                "monitoring": {"mode": "none", "alerts": False},
+                "rollout": None,
+            }
         )
+        until(lambda: api.get("Deployment", "iris-shadow") is None and api.get("Service", "iris-shadow") is None)
         kinds = ("PodDisruptionBudget", "ServiceMonitor", "PrometheusRule", "HorizontalPodAutoscaler", "NetworkPolicy")
         until(lambda: not any(map(api.all, kinds)), seconds=30)
         for pod in api.all("Pod"):  # some may be gone by themselves

@@ -59,6 +59,15 @@ def test_every_drift_field_is_read(make):
     assert expected == make({"drift": spec}).drift
 
 
+def test_a_strategy_is_read(make):
+    """Without one nothing is compared; what a shadow must show has the CRD's defaults."""
+    given = {"minRows": 10, "maxDistance": 0, "percent": 5}
+
+    assert make({"rollout": {"progressDeadlineSeconds": 60, "strategy": "RollingUpdate"}}).shadow is None
+    assert api.Shadow(500, 0.1, 100) == make({"rollout": {"strategy": "Shadow"}}).shadow
+    assert api.Shadow(10, 0.0, 5) == make({"rollout": {"strategy": "Shadow", "shadow": given}}).shadow
+
+
 @pytest.mark.parametrize(
     ("artifacts", "source"),
     [

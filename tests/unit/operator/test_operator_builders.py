@@ -610,3 +610,95 @@ def test_a_template_that_was_edited_where_it_is_remembered_is_built_anew(make, e
     annotations = dict(zip(names, edited, strict=True))
     stored = resources.stored_template(live | {"metadata": live["metadata"] | {"annotations": annotations}})
     assert (stored, build(make(), stored=stored)) == (None, live)
+
+
+BESIDE = {**LABELS, "app": "iris-shadow", "app.kubernetes.io/instance": "iris-shadow"}
+BESIDE_SELECTOR = {"app": "iris-shadow", "aiops-quality.io/inferenceservice": "iris"}
+
+
+def test_shadow_deployment(make):
+    """One pod as a rollout would make it, but that nobody outside notices: not behind the Service, and without a webhook."""
+    webhook = {
+        "url": "https://hooks.example.com",
+        "required": True,
+        "signingSecretRef": {"name": "hook", "key": "sign"},
+    }
+    service = make({"drift": {"webhook": webhook}, "podTemplate": {"labels": {"team": "fraud"}}})
+    template = resources.revision(service, MOUNT, "i:1", AS_NEEDED, None).template
+    expected = json.loads(json.dumps(template))
+    expected["metadata"]["labels"] |= BESIDE
+    (container,) = expected["spec"]["containers"]
+    container["env"] = [entry for entry in container["env"] if "WEBHOOK" not in entry["name"]]
+    container["env"].append({"name": "RUNTIME_CONFIG", "value": "/etc/aiops/shadow.yaml"})
+
+    assert resources.shadow_deployment(service, template) == {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": metadata("iris-shadow", labels=BESIDE),
+        "spec": {
+            "replicas": 1,
+            "selector": {"matchLabels": BESIDE_SELECTOR},
+            "strategy": {"type": "Recreate"},
+            "progressDeadlineSeconds": 120,
+            "revisionHistoryLimit": 3,
+            "template": expected,
+        },
+    }
+
+
+def test_a_shadow_keeps_its_own_settings_though_the_service_names_others(make):
+    """The variables of spec.podTemplate win over the operator's everywhere else."""
+    given = [
+        {"name": "RUNTIME_CONFIG", "value": "/x"},
+        {"name": "DRIFT_WEBHOOK", "value": "https://x"},
+        {"name": "A", "value": "b"},
+    ]
+    service = make({"podTemplate": {"env": given}})
+    template = resources.revision(service, MOUNT, "i:1", AS_NEEDED, None).template
+    env = resources.shadow_deployment(service, template)["spec"]["template"]["spec"]["containers"][0]["env"]
+
+    assert {"A": "b", "RUNTIME_CONFIG": "/etc/aiops/shadow.yaml"} == {
+        entry["name"]: entry["value"] for entry in env if entry["name"] in {"A", "RUNTIME_CONFIG", "DRIFT_WEBHOOK"}
+    }
+
+
+def test_what_a_shadow_is_reached_and_scraped_by(make):
+    """Its own Service and ServiceMonitor; what selects the service's pods does not select its."""
+    service = make({"monitoring": {"labels": {"release": "prometheus"}}})
+    reached, scraped = resources.service(service, "iris-shadow"), resources.service_monitor(service, "iris-shadow")
+
+    assert metadata("iris-shadow", labels=BESIDE) == reached["metadata"]
+    assert BESIDE_SELECTOR == reached["spec"]["selector"]
+    assert metadata("iris-shadow", labels={"release": "prometheus", **BESIDE}) == scraped["metadata"]
+    assert {"matchLabels": BESIDE_SELECTOR} == scraped["spec"]["selector"]
+
+
+def test_shadow_network_policy(make):
+    """The service's own pods are let in, and who always is; not those whom the service lets in."""
+    service = make({"networkPolicy": {"from": [{"podSelector": {"matchLabels": {"app": "shop"}}}]}})
+    peers = [{"podSelector": {"matchLabels": SELECTOR}}, {"namespaceSelector": {}}]
+
+    assert resources.shadow_network_policy(service, [{"namespaceSelector": {}}]) == {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": metadata("iris-shadow", labels=BESIDE),
+        "spec": {
+            "podSelector": {"matchLabels": BESIDE_SELECTOR},
+            "policyTypes": ["Ingress"],
+            "ingress": [{"from": peers, "ports": [{"port": "http", "protocol": "TCP"}]}],
+        },
+    }
+
+
+def test_pods_copy_requests_once_the_shadow_is_there(make):
+    """The shadow's own settings name nobody, or it would send copies to itself."""
+    service = make()
+    plain = resources.runtime_config_map(service)["data"]
+    waiting = resources.runtime_config_map(service, resources.Mirror("abc", 50))["data"]
+    copying = resources.runtime_config_map(service, resources.Mirror("abc", 50, "http://10.96.0.7:80"))["data"]
+
+    assert plain | {"shadow.yaml": plain["runtime.yaml"]} == waiting
+    assert waiting["shadow.yaml"] == copying["shadow.yaml"]
+    assert yaml.safe_load(plain["runtime.yaml"]) | {
+        "shadow": {"url": "http://10.96.0.7:80", "revision": "abc", "percent": 50}
+    } == yaml.safe_load(copying["runtime.yaml"])

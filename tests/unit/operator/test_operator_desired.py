@@ -209,3 +209,71 @@ KNOWN = status_with({"episode": "e1", "acknowledged": True}, DriftDetected=("Tru
 def test_events_are_for_flips_alone(before, after, told):
     """An episode is announced once, however often the operator or the pods go and come."""
     assert [(type_, reason) for type_, reason, _ in desired.announcements(before, after)] == told
+
+
+def shadowed(make, spec=None, **shown):
+    """A service that serves one model while its spec asks for another, and what a reconcile then sees and wants."""
+    scrape = resources.Scrape(annotated=True, forced=False)
+    good, asked = (resources.revision(make(), FOUND.mount, image, scrape, None) for image in ("i:0", "i:1"))
+    before = resources.with_template(make(), good.template, resources.History())
+    status = {"goodRevision": good.hash} | ({"shadow": {"revision": asked.hash, **shown}} if shown else {})
+    service = make({"rollout": {"strategy": "Shadow"}} | (spec or {}), status)
+    children = {
+        (names.DEPLOYMENT, "iris"): before,
+        (names.SERVICE, "iris-shadow"): {"spec": {"clusterIP": "10.96.0.7"}},
+        (names.DEPLOYMENT, "iris-shadow"): {},
+    }
+    return service, children
+
+
+def of_shadow(found):
+    """Kinds of the shadow's objects that are applied and pruned, and the image of what serves."""
+    applied = [kind.kind for kind, body in found.children if body["metadata"]["name"] == "iris-shadow"]
+    pruned = [kind.kind for kind, name in found.unwanted if name == "iris-shadow"]
+    template = next(body for kind, body in found.children if kind == names.DEPLOYMENT)["spec"]["template"]
+    return applied, pruned, template["spec"]["containers"][0]["image"]
+
+
+@pytest.mark.parametrize(
+    ("shown", "applied", "pruned", "image", "copied"),
+    [
+        ({}, ["Deployment", "Service"], [], "i:0", False),
+        ({"state": "Starting"}, ["Deployment", "Service"], [], "i:0", False),
+        ({"state": "Comparing"}, ["Deployment", "Service"], [], "i:0", True),
+        ({"state": "Promoted"}, [], ["Service", "Deployment"], "i:1", False),
+        ({"state": "Rejected", "minRows": 500, "maxDistance": "0.1"}, [], ["Service", "Deployment"], "i:0", False),
+    ],
+)
+def test_a_shadow_is_there_until_it_is_decided_on(make, shown, applied, pruned, image, copied):
+    """What serves stays as it is meanwhile; requests are copied once the shadow was seen to be ready."""
+    service, children = shadowed(make, **shown)
+    found = desired.desired(world(service, children=children), "i:1", Capabilities())
+
+    assert (applied, pruned, image) == of_shadow(found)
+    assert copied == ("http://10.96.0.7:80" in found.children[0][1]["data"]["runtime.yaml"])
+
+
+def test_a_shadow_has_what_the_service_has(make):
+    """A policy and a monitor, where the service has them."""
+    service, children = shadowed(make, {"networkPolicy": {}})
+    found = desired.desired(world(service, children=children), "i:1", Capabilities(service_monitors=True))
+
+    assert ["Deployment", "Service", "NetworkPolicy", "ServiceMonitor"] == of_shadow(found)[0]
+
+
+@pytest.mark.parametrize(("address", "url"), [("fd00::7", "http://[fd00::7]:80"), ("None", ""), ("", "")])
+def test_a_shadow_is_reached_by_its_address(make, address, url):
+    """No name is resolved; where it has no address yet, nothing is copied."""
+    children = {(names.SERVICE, "iris-shadow"): {"spec": {"clusterIP": address}}}
+
+    assert url == world(make(), children=children).shadow_url
+    assert "" == world(make()).shadow_url
+
+
+def test_artifacts_that_are_gone_leave_a_shadow_as_it_is(make):
+    """What is wanted is not known then."""
+    service, children = shadowed(make, state="Comparing")
+    found = desired.desired(world(service, MISSING, children=children), "i:1", Capabilities())
+
+    assert ([], [], "i:0") == of_shadow(found)
+    assert (None, None) == (found.revision, found.course)

@@ -13,11 +13,11 @@ from aiohttp import web
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aiops_drift import Counts, Expectations, Profile, Recorder, State, Thresholds
+from aiops_drift import Agreement, Counts, Expectations, Profile, Recorder, Shadowed, State, Thresholds
 from aiops_operator import drift, status
 from aiops_operator.api import Webhook
 from aiops_operator.desired import announcements
-from aiops_operator.drift import Memory, Pod, PodClient, Poller, Timing
+from aiops_operator.drift import Memory, Pod, PodClient, Poller, Second, Timing
 from aiops_operator.errors import PodError
 from aiops_operator.metrics import Metrics
 from aiops_operator.status import Mounted, Problem
@@ -673,3 +673,93 @@ def test_reports_survive_json():
     """The document that these tests serve is the one on the wire."""
     report = FakePod().receive(rows(64)).report()
     assert report.from_dict(json.loads(json.dumps(report.to_dict()))) == report
+
+
+def shadowing(name, rows, differing=0, *, revision="b", incarnation=None):
+    """A serving pod's answer that tells of a second model."""
+    pod = FakePod(name)
+    shadowed = Shadowed(incarnation or f"of {name}", revision, Agreement(rows, differing))
+    return {pod.pod: (replace(pod.report(), shadowed=shadowed),)}
+
+
+def test_comparisons_of_all_pods_add_up():
+    """Each process counts by itself; what it says again replaces what it said, and what is gone stays counted."""
+    rounds = [
+        shadowing("p0", 10, 1) | shadowing("p1", 20, 2),
+        shadowing("p0", 15, 1) | shadowing("p1", 20, 2),
+        shadowing("p0", 5, 5, incarnation="started again"),
+    ]
+    second, found = Second("b", ()), []
+    for answers in rounds:
+        second = drift.merge_second(second, answers, {}, SETTINGS)
+        found.append(second.compared.agreement)
+
+    assert [Agreement(30, 3), Agreement(35, 3), Agreement(40, 8)] == found
+
+
+def test_comparisons_with_another_revision_do_not_count():
+    """A pod that has not read its settings yet speaks of the one before; one that is silent says nothing."""
+    answers = shadowing("p0", 10, revision="a") | {Pod("p1", "10.0.0.2", newest=True): PodError("no answer")}
+    answers |= {FakePod("p2").pod: (FakePod("p2").report(),)}
+
+    assert Agreement() == drift.merge_second(Second("b", ()), answers, {}, SETTINGS).compared.agreement
+
+
+def test_comparisons_of_processes_that_are_gone_do_not_pile_up():
+    """A pod may call itself something else at each poll."""
+    second = Second("b", ())
+    for number in range(600):
+        second = drift.merge_second(second, shadowing("p0", 1, incarnation=str(number)), {}, SETTINGS)
+
+    assert len(second.agreements) == drift.MAX_COUNTS + 1
+
+
+def test_a_shadows_own_rows_are_judged_by_its_own_baseline():
+    """The service's verdict is not touched by them, nor its by the service's."""
+    own = FakePod(profile=OTHER_PROFILE, model=OTHER_MODEL).receive(rows(256) + 100)
+    second = drift.merge_second(Second("b", (own.pod,)), {}, answers_of(own), SETTINGS)
+    drifted = drift.merge_second(second, {}, answers_of(own.receive(rows(256))), SETTINGS)
+
+    assert {"p0": OTHER_MODEL} == second.compared.finding.models
+    assert (False, True) == (second.compared.finding.verdict.drifting, drifted.compared.finding.verdict.drifting)
+
+
+def test_the_poller_asks_a_shadow_and_tells_when_it_shows(make):
+    """Its own pods, and what the serving pods say of it; what is known of it is kept until another revision comes."""
+    serving, own = FakePod("p0").receive(rows(256)), FakePod("s0", model=OTHER_MODEL).receive(rows(256))
+    compared, causes, when = [5], [], dt.datetime(2030, 1, 1, tzinfo=dt.UTC)
+
+    async def answer(request):
+        if request.host.startswith("localhost"):
+            return web.json_response(own.report().to_dict())
+        shadowed = Shadowed("of p0", "b", Agreement(compared[-1]))
+        return web.json_response(replace(serving.report(), shadowed=shadowed).to_dict())
+
+    async def scenario():
+        async with served(answer) as port:
+            client = PodClient(port=port)
+            poller = Poller(client, causes.append, Metrics(), Timing(0.005, lambda: when, random.SystemRandom()))
+            service = make({"rollout": {"strategy": "Shadow", "shadow": {"minRows": 100}}})
+            ready = [Pod("p0", "127.0.0.1", newest=True)]
+
+            def look(revision="b"):
+                second = Second(revision, (Pod("s0", "localhost", newest=True),))
+                return poller.track(service, ready, Mounted(), second), poller.compared(service.key)
+
+            look()
+            await until(lambda: look()[1].finding.models and look()[1].agreement.rows)
+            observed = status.Observation(
+                None, ["p0"], Mounted(), None, None, look()[0], status.Condition("MonitoringReady", "True", "A", "")
+            )
+            poller.written(service.key, status.build(service, observed, when))
+            compared.append(60)
+            causes.clear()
+            await until(lambda: causes)
+            kept, other = look()[1], look("c")[1]
+            await poller.close()
+            await client.close()
+            return kept, other
+
+    kept, other = asyncio.run(scenario())
+    assert (60, {"s0": OTHER_MODEL}, False) == (kept.agreement.rows, kept.finding.models, kept.finding.verdict.drifting)
+    assert (0, {}) == (other.agreement.rows, other.finding.models)

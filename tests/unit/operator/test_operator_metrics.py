@@ -1,6 +1,6 @@
 """What the operator's metrics say of a service's verdict."""
 
-from aiops_drift import Verdict
+from aiops_drift import Agreement, Verdict
 from aiops_drift.verdict import FeatureScore
 from aiops_operator.metrics import MAX_FEATURES, Metrics
 from aiops_operator.names import Key
@@ -55,3 +55,21 @@ def test_of_many_features_the_worst_are_shown():
 
     assert expected == shown(metrics, "inferenceservice_drift_feature_score").keys()
     assert MAX_FEATURES == len(expected)
+
+
+def test_a_compared_revision_has_its_figures():
+    """As long as it is compared; a distance from the first row on."""
+    metrics, names = Metrics(), ("rows", "failed_rows", "distance")
+
+    def figures():
+        return [shown(metrics, f"inferenceservice_shadow_{name}").get("iris") for name in names]
+
+    metrics.set_shadow(IRIS, Agreement(failed=2))
+    assert [0, 2, None] == figures()
+    metrics.set_shadow(IRIS, Agreement(10, 1, 2))
+    assert [10, 2, 0.1] == figures()
+    metrics.set_shadow(IRIS, None)
+    assert [None, None, None] == figures()
+    metrics.set_shadow(IRIS, Agreement(10, 1))
+    metrics.forget(IRIS)
+    assert [None, None, None] == figures()

@@ -1,0 +1,303 @@
+"""Whether a changed revision is first compared with the one that serves, as its shadow, and what becomes of it; pure.
+
+What was decided stands in `status.shadow` before anything is done about it, so that it outlives the operator.
+"""
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Literal
+
+from aiops_drift import Agreement
+from aiops_operator import names, resources, rollback, status
+from aiops_operator.api import InferenceService, Shadow
+from aiops_operator.resources import Stored
+from aiops_operator.status import Finding, Problem
+
+WAITING: Final = "Waiting"
+STARTING: Final = "Starting"
+COMPARING: Final = "Comparing"
+PROMOTED: Final = "Promoted"
+REJECTED: Final = "Rejected"
+REASONS: Final = {state: f"Shadow{state}" for state in (WAITING, STARTING, COMPARING, PROMOTED, REJECTED)}
+# One row of a hundred may be refused, by a client's odd request or a restart. More is a model that cannot do the work.
+MOST_FAILED: Final = 0.01
+MOST_RESTARTS: Final = 3  # of its container; a pod that was ready once has no deadline any more
+STEPS: Final = 10  # rows are shown by so many parts of those that are wanted: each that is shown is a write
+
+_EVIDENCE: Final = ("rows", "failedRows", "distance", "model", "drift")
+
+Course = Literal["roll", "wait", "compare", "keep"]
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What was heard of a revision and of the one that serves.
+
+    Attributes:
+        agreement: of their predictions, over the rows of all pods.
+        finding: what the shadow's own pods say of these rows.
+    """
+
+    agreement: Agreement = field(default_factory=Agreement)
+    finding: Finding = field(default_factory=Finding)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a decision is made from, besides the status before.
+
+    Attributes:
+        deployment: of the shadow; None where there is none.
+        problem: what keeps its pod from being ready.
+        restarts: of its pod's container.
+        compared: what was heard.
+    """
+
+    deployment: Mapping[str, Any] | None = None
+    problem: Problem | None = None
+    restarts: int = 0
+    compared: Compared = field(default_factory=Compared)
+
+
+def course(service: InferenceService, wanted: Stored, live: Mapping[str, Any] | None) -> Course:
+    """What is done about the revision that the spec asks for.
+
+    Args:
+        service: with the status as last written.
+        wanted: what the spec asks for.
+        live: the Deployment; None where there is none.
+
+    Returns:
+        `roll` it out; `wait` for the end of the rollout before; `compare` it; or `keep` what serves, because it was compared and
+        rejected.
+    """
+    if service.shadow is None or live is None or not service.replicas:
+        return "roll"
+    applied = resources.stored_template(live)
+    if applied is None or applied.hash == wanted.hash:
+        return "roll"
+    history = resources.history_of(live)
+    # What has failed since is told by the rollback; what served before was good, and who wants it back wants it now.
+    known = {revision.hash for revision in (history.good, history.failed) if revision is not None}
+    decided = decision(service, wanted)
+    if decided == PROMOTED or wanted.hash in known:
+        return "roll"
+    if rollback.is_good(service, applied, live):
+        return "keep" if decided == REJECTED else "compare"
+    # Neither is what serves now to be trusted with a comparison, nor is what was good before to be lost.
+    lost = history.good is None or (
+        status.rollout(service, live).exceeded and not rollback.pinned(history.good.template)
+    )
+    return "roll" if lost else "wait"
+
+
+def decision(service: InferenceService, wanted: Stored) -> str:
+    """What was decided on a revision by what the spec still asks of it; empty where nothing was."""
+    shown, asked = service.status.get("shadow") or {}, service.shadow
+    if asked is None or shown.get("revision") != wanted.hash or shown.get("state") not in {PROMOTED, REJECTED}:
+        return ""
+    if shown["state"] == REJECTED and not _same_criteria(shown, asked):
+        return ""
+    return str(shown["state"])
+
+
+def is_compared(service: InferenceService, wanted: Stored) -> bool:
+    """Whether the shadow of a revision has been seen to be ready, so that it is to be given copies of requests."""
+    shown = service.status.get("shadow") or {}
+    return shown.get("revision") == wanted.hash and shown.get("state") == COMPARING
+
+
+def step(
+    service: InferenceService, way: Course | None, wanted: Stored | None, seen: Seen, now: dt.datetime
+) -> dict[str, Any]:
+    """`status.shadow`; empty where there is nothing to say.
+
+    A paused service's stays as it is, and that of one whose artifacts are not known (`way` is None).
+    """
+    shown: Mapping[str, Any] = service.status.get("shadow") or {}
+    asked = service.shadow
+    if service.paused or way is None or wanted is None:
+        return dict(shown)
+    if way == "keep" or (way == "roll" and shown.get("state") == PROMOTED and shown.get("revision") == wanted.hash):
+        return dict(shown) if asked is not None else {}
+    if way == "roll" or asked is None:
+        return {}
+    if shown.get("revision") != wanted.hash or shown.get("state") in {PROMOTED, REJECTED}:
+        shown = {"since": status.timestamp(now)}
+    begun = {
+        "revision": wanted.hash,
+        "since": shown.get("since") or status.timestamp(now),
+        "minRows": asked.min_rows,
+        "maxDistance": _text(asked.max_distance),
+    }
+    if way == "wait":
+        message = f"Revision {wanted.hash} is compared once the rollout before it is over."
+        return begun | {"state": WAITING, "message": message}
+    return begun | _compared(service, shown, wanted, seen, now)
+
+
+def problem(shown: Mapping[str, Any]) -> Problem | None:
+    """Why a service is not as its spec says, where a shadow is why."""
+    state = shown.get("state")
+    if state not in REASONS:
+        return None
+    return Problem(REASONS[state], str(shown.get("message", "")), stalled=state == REJECTED)
+
+
+def events(before: Mapping[str, Any], after: Mapping[str, Any]) -> Sequence[tuple[str, str, str]]:
+    """The Events of a change of `status.shadow`, as type, reason and message; of a rejection the condition Stalled tells."""
+    was, now = ((entry.get("revision"), entry.get("state")) for entry in (before, after))
+    if was == now or now[1] not in {STARTING, PROMOTED}:
+        return ()
+    return (("Normal", REASONS[str(now[1])], str(after.get("message", ""))),)
+
+
+def moved(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
+    """Whether something is now to be done that was not."""
+    steps = [(entry.get("revision"), entry.get("state")) for entry in (before, after)]
+    return steps[0] != steps[1] and steps[1][1] in {COMPARING, PROMOTED, REJECTED}
+
+
+def gist(service: InferenceService, compared: Compared) -> tuple[object, ...]:
+    """What must change in what was heard for the service to be looked at again."""
+    asked = service.shadow
+    if asked is None:
+        return ()
+    drifting = status.detected(compared.finding, service.drift)
+    found = compared.agreement
+    failed, decided = status.rounded_samples(found.failed), _verdict(asked, found, drifting) is not None
+    return (
+        _shown_rows(asked, found.rows),
+        failed,
+        decided,
+        drifting,
+        tuple(sorted(set(compared.finding.models.values()))),
+    )
+
+
+def _compared(
+    service: InferenceService, shown: Mapping[str, Any], wanted: Stored, seen: Seen, now: dt.datetime
+) -> dict[str, Any]:
+    """The part of `status.shadow` that comes from the shadow itself."""
+    asked = service.shadow or Shadow()
+    begun = shown.get("state") == COMPARING
+    alone = status.rollout(replace(service, replicas=1, autoscaling=None), seen.deployment)
+    if seen.restarts >= MOST_RESTARTS or (alone.exceeded and not begun):
+        late = f"it was started again {seen.restarts} times" if seen.restarts >= MOST_RESTARTS else alone.message
+        why = seen.problem or Problem(rollback.TOO_LATE, late)
+        return _decided(REJECTED, why.reason, f"its pod does not get ready: {why.message}", wanted, now)
+    trouble = f" {seen.problem.message}" if seen.problem else ""
+    if not begun and not alone.complete:
+        message = f"Revision {wanted.hash} is started as a shadow.{trouble}"
+        return {"state": STARTING, "message": message[: status.MAX_MESSAGE]}
+    found, drifting = seen.compared.agreement, status.detected(seen.compared.finding, service.drift)
+    verdict = _verdict(asked, found, drifting)
+    evidence = _evidence(asked, seen.compared, drifting, exact=verdict is not None)
+    if verdict is not None:
+        return evidence | _decided(*verdict, wanted, now)
+    kept = {name: shown[name] for name in _EVIDENCE if name in shown}
+    if begun and _steps(kept) == _steps(evidence):
+        evidence = kept  # a distance that moves within a step is no reason to write
+    message = _progress(asked, evidence, wanted) + trouble
+    return evidence | {"state": COMPARING, "message": message[: status.MAX_MESSAGE]}
+
+
+def _steps(evidence: Mapping[str, Any]) -> tuple[object, ...]:
+    """What must move for the figures to be shown anew."""
+    drifting = (evidence.get("drift") or {}).get("detected")
+    return (evidence.get("rows"), evidence.get("failedRows"), evidence.get("model"), drifting)
+
+
+def _verdict(asked: Shadow, found: Agreement, drifting: bool | None) -> tuple[str, str, str] | None:  # noqa: FBT001 - unknown, too
+    """State, reason and a sentence; None where more rows are needed."""
+    given = found.rows + found.failed
+    if given < asked.min_rows:
+        return None
+    if found.failed > MOST_FAILED * given:
+        return (
+            REJECTED,
+            "PredictionsFail",
+            f"it has no prediction for {found.failed} of {given} rows that the one before answers",
+        )
+    distance = found.distance or 0.0
+    compared = f"over {found.rows} rows its predictions are at a distance of {_text(distance)}"
+    if distance > asked.max_distance:
+        return (
+            REJECTED,
+            "PredictionsDiffer",
+            f"{compared}, beyond spec.rollout.shadow.maxDistance, {_text(asked.max_distance)}",
+        )
+    if drifting is None:
+        return None
+    if drifting:
+        return REJECTED, "InputDrifted", f"the rows that it was given have drifted from its baseline ({compared})"
+    return PROMOTED, "Compared", f"{compared}, within {_text(asked.max_distance)}, and the rows look like its baseline"
+
+
+def _decided(state: str, reason: str, text: str, wanted: Stored, now: dt.datetime) -> dict[str, Any]:
+    sentence = (
+        f"Revision {wanted.hash} is rolled out: {text}."
+        if state == PROMOTED
+        else f"Revision {wanted.hash} is not rolled out: {text.rstrip('.')}. The one before serves on, until the spec or its artifacts change."
+    )
+    return {
+        "state": state,
+        "reason": reason,
+        "decidedAt": status.timestamp(now),
+        "message": sentence[: status.MAX_MESSAGE],
+    }
+
+
+def _evidence(asked: Shadow, compared: Compared, drifting: bool | None, *, exact: bool) -> dict[str, Any]:  # noqa: FBT001 - as above
+    """The figures, rounded unless a decision rests on them."""
+    found, finding = compared.agreement, compared.finding
+    evidence: dict[str, Any] = {"rows": found.rows if exact else _shown_rows(asked, found.rows)}
+    if found.failed:
+        evidence["failedRows"] = found.failed if exact else status.rounded_samples(found.failed)
+    if found.distance is not None:
+        evidence["distance"] = _text(found.distance)
+    digests = sorted(set(finding.models.values()))
+    if digests:
+        evidence["model"] = {"digest": digests[0], "shortDigest": names.short_digest(digests[0])}
+    if finding.verdict is not None and drifting is not None:
+        said = finding.verdict
+        drift = {
+            "detected": drifting,
+            "score": status.damped(None, said.score, said.threshold),
+            "threshold": status.number(said.threshold),
+        }
+        evidence["drift"] = drift | ({"worstFeature": said.feature} if said.feature else {})
+    return evidence
+
+
+def _progress(asked: Shadow, evidence: Mapping[str, Any], wanted: Stored) -> str:
+    if not evidence["rows"] and "failedRows" not in evidence:
+        return (
+            f"Revision {wanted.hash} waits for rows to be compared: pods begin to copy requests within a minute or two, those of "
+            "an image that cannot never do."
+        )
+    failed = f", {evidence['failedRows']} without a prediction" if "failedRows" in evidence else ""
+    distance = (
+        f" at a distance of {evidence['distance']} (at most {_text(asked.max_distance)})"
+        if "distance" in evidence
+        else ""
+    )
+    known = "" if "drift" in evidence else " Whether they have drifted from its baseline is not known yet."
+    return f"Revision {wanted.hash}: {evidence['rows']} of {asked.min_rows} rows compared{distance}{failed}.{known}"
+
+
+def _shown_rows(asked: Shadow, rows: int) -> int:
+    if rows >= asked.min_rows:
+        return status.rounded_samples(rows)
+    part = max(1, asked.min_rows // STEPS)
+    return rows // part * part
+
+
+def _same_criteria(shown: Mapping[str, Any], asked: Shadow) -> bool:
+    return (shown.get("minRows"), shown.get("maxDistance")) == (asked.min_rows, _text(asked.max_distance))
+
+
+def _text(distance: float) -> str:
+    """Three digits that count."""
+    return f"{distance:.3g}"
