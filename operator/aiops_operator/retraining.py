@@ -63,8 +63,13 @@ def step(
         return found
     # One at a time: one whose making an operator could not write down before it was killed is waited for, too.
     name = job_name(service, str(drift["episode"]), found.attempt)
-    others = [job for job in jobs if job["metadata"]["name"] != name and _outcome(job) is None]
-    return Step(found.status) if others else found
+    others = [job["metadata"]["name"] for job in jobs if job["metadata"]["name"] != name and _outcome(job) is None]
+    if not others:
+        return found
+    reason = (
+        f"Job {service.key.namespace}/{min(others)} is of this service and has not ended: wait for it, or delete it."
+    )
+    return Step(refused(found.status, str(drift["episode"]), found.attempt, reason, now))
 
 
 def _wanted(

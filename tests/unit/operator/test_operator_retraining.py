@@ -121,6 +121,18 @@ def test_what_is_refused_is_tried_again(make, now):
     assert "a quota" == retraining.refused(shown, "e-1", 1, "a quota", later)["message"]
 
 
+def test_a_job_of_the_service_that_has_not_ended_is_named(make, now):
+    """Whoever made it: one at a time. It is looked at again without a write, and followed by an attempt when it has ended."""
+    found = retraining.step(make(SPEC), DRIFT, [running("by-hand")], now)
+    assert ("Refused", 1, None) == (found.status["state"], found.status["attempt"], found.attempt)
+    assert (
+        found.status["message"] == "Job models/by-hand is of this service and has not ended: wait for it, or delete it."
+    )
+    service, later = make(SPEC, {"retraining": found.status}), now + dt.timedelta(seconds=61)
+    assert found.status == retraining.step(service, DRIFT, [running("by-hand")], later).status
+    assert 1 == retraining.step(service, DRIFT, [ended("by-hand", "Complete", now)], later).attempt
+
+
 def test_a_job_is_what_the_cron_job_says(make):
     """With labels and annotations that tie it to the service, and the CronJob as its owner."""
     found = retraining.job(make(SPEC), CRON_JOB, DRIFT, 1)

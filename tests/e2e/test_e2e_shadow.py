@@ -1,0 +1,95 @@
+"""A changed model runs beside the one that serves, on copies of its requests, and is rolled out or not by what that shows."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+from waiting import until
+
+from aiops_training import artifacts, configmap
+from aiops_training.datasets import load_bundled
+from aiops_training.model import fit
+
+IRIS = load_bundled("iris")
+GENERATOR = np.random.default_rng(5)
+SERVICE = {
+    "apiVersion": "aiops-quality.io/v1alpha1",
+    "kind": "InferenceService",
+    "metadata": {"name": "iris"},
+    "spec": {
+        "model": {"artifacts": {"configMap": {"name": "iris-artifacts"}}},
+        "rollout": {"strategy": "Shadow", "shadow": {"minRows": 200, "maxDistance": 0.2}},
+    },
+}
+
+
+def trained(rows=slice(None), classes=(0, 1, 2)):
+    """Artifacts of a model that has seen these rows, with other names for the classes; and the model's digest."""
+    dataset = replace(IRIS, rows=IRIS.rows[rows], target=np.array(classes)[IRIS.target[rows]])
+    files = artifacts.build(dataset, *fit(dataset))
+    digest = json.loads(files["manifest.json"])["files"]["model.skops"]["sha256"]
+    return configmap.manifest("iris-artifacts", files), f"sha256:{digest}"
+
+
+def shadowed(namespace):
+    """What the serving pod has compared; None where it copies nothing."""
+    (pod,) = namespace.pods("iris")
+    return namespace.drift(pod["metadata"]["name"]).get("shadowed")
+
+
+def compare(namespace, manifest):
+    """Change the model, wait until requests are copied, and send some; what the serving pod then says."""
+    before = namespace.get("infs", "iris")["status"].get("shadow", {}).get("revision")
+    namespace.apply(manifest)
+    until(
+        lambda: namespace.get("infs", "iris")["status"].get("shadow", {}),
+        lambda shown: shown.get("state") == "Comparing" and shown["revision"] != before,
+        120,
+        lambda: namespace.kubectl("describe", "infs", "iris") + namespace.kubectl("get", "pods"),
+    )
+    until(lambda: shadowed(namespace), seconds=90)
+    return namespace.get("infs", "iris")["status"]["shadow"]["revision"]
+
+
+def test_a_shadow_decides(namespace, iris_configmap, measured):
+    """A model that says something else never serves; one that agrees is rolled out; nothing is left of either's shadow."""
+    sent = IRIS.rows[GENERATOR.integers(0, len(IRIS.rows), 300)].round(3).tolist()
+    namespace.apply(iris_configmap)
+    namespace.apply(SERVICE)
+    namespace.wait("iris", "Ready", "True")
+    first = namespace.get("infs", "iris")["status"]["model"]["digest"]
+    pods = [pod["metadata"]["uid"] for pod in namespace.pods("iris")]
+
+    wrong, _ = trained(classes=(1, 2, 0))
+    revision = compare(namespace, wrong)
+    namespace.send("iris", sent, per_request=50)
+    ready = namespace.wait("iris", "Ready", "False", "ShadowRejected")
+    shown = namespace.get("infs", "iris")["status"]["shadow"]
+    assert (revision, "PredictionsDiffer", True) == (shown["revision"], shown["reason"], float(shown["distance"]) > 0.9)
+    assert "The one before serves on" in ready["message"]
+    assert [0, 2] == namespace.predict("iris", [[5.1, 3.5, 1.4, 0.2], [6.5, 3.0, 5.5, 1.8]])["predictions"]
+    assert (first, pods) == (
+        namespace.get("infs", "iris")["status"]["model"]["digest"],
+        [pod["metadata"]["uid"] for pod in namespace.pods("iris")],
+    )
+
+    right, digest = trained(rows=slice(0, 149))
+    compare(namespace, right)
+    namespace.send("iris", sent, per_request=50)
+    promoted = until(
+        lambda: namespace.get("infs", "iris")["status"]["shadow"], lambda seen: seen["state"] == "Promoted", 90
+    )
+    measured["rows compared until a model was promoted"] = promoted["rows"]
+    assert (digest, "Compared", False) == (
+        promoted["model"]["digest"],
+        promoted["reason"],
+        promoted["drift"]["detected"],
+    )
+    until(lambda: namespace.loaded("iris"), lambda loaded: loaded == digest, 120)
+    namespace.wait("iris", "Ready", "True", "RolledOut")
+    until(
+        lambda: namespace.get("deployments,services,pods", selector="app=iris-shadow")["items"],
+        lambda left: not left,
+        90,
+    )
+    assert (1, 1) == (len(namespace.events("ShadowRejected")), len(namespace.events("ShadowPromoted")))
