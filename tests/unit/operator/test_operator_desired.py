@@ -277,3 +277,23 @@ def test_artifacts_that_are_gone_leave_a_shadow_as_it_is(make):
 
     assert ([], [], "i:0") == of_shadow(found)
     assert (None, None) == (found.revision, found.course)
+
+
+def test_pods_of_a_service_and_of_its_shadow_are_told_apart(make):
+    """By the label that selects them; those that are about to go are left out."""
+    pods = [
+        {
+            "metadata": {"name": name, "labels": {"app": app}}
+            | ({"deletionTimestamp": "2030-01-02T03:04:05Z"} if gone else {})
+        }
+        for name, app, gone in (
+            ("b", "iris", False),
+            ("a", "iris", False),
+            ("c", "iris", True),
+            ("s", "iris-shadow", False),
+        )
+    ]
+    found = world(make(), pods=[*pods, {"metadata": {"name": "unlabelled"}}])
+
+    assert ["a", "b"] == [pod["metadata"]["name"] for pod in found.pods_of("iris")]
+    assert ["s"] == [pod["metadata"]["name"] for pod in found.pods_of("iris-shadow")]

@@ -108,3 +108,17 @@ def test_what_the_container_that_fetches_leaves_behind(state, last, expected):
     container = {"name": "fetch", "state": state, "lastState": last}
     problem = live.container_problem(pod_status(initContainerStatuses=[container]))
     assert (problem and (problem.reason, problem.stalled)) == expected
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [
+        ({}, 0),
+        ({"containerStatuses": [{"name": "inference", "restartCount": 3}]}, 3),
+        ({"containerStatuses": [{"name": "sidecar", "restartCount": 9}, {"name": "inference"}]}, 0),
+        ({"initContainerStatuses": [{"name": "fetch", "restartCount": 4}]}, 0),
+    ],
+)
+def test_restarts_are_those_of_the_server(status, expected):
+    """An init container that fetches again, or somebody's sidecar, says nothing of the model."""
+    assert expected == live.restarts_of({"status": status})
