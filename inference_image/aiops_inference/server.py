@@ -6,7 +6,7 @@ The end, each step with a limit of its own, whatever hangs:
 | --- | --- |
 | /health says 503, and everything goes on: the endpoints forget this pod | `DRAIN_SECONDS`, 2 |
 | the socket is closed; what is being answered is answered, and clients that do not read are left (8) | 10 |
-| the drift counts are written | 2 |
+| the drift counts are written, and the connection to a shadow is closed | 2 |
 | the validating process is killed | 2 |
 | webhooks are delivered, their connections closed | 6 |
 | the log's reader takes what it left waiting | 1 |

@@ -6,7 +6,7 @@ import gc
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy.typing as npt
@@ -28,6 +28,7 @@ from aiops_inference.errors import (
 )
 from aiops_inference.expectations import Validator
 from aiops_inference.forms import Answered, Form
+from aiops_inference.mirror import Mirror
 from aiops_inference.monitor import SCORE_DIGITS, Judgement, Monitor, Rows
 from aiops_inference.notify import Notifier
 from aiops_inference.predictor import Asked, Batcher, listed
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 
 RUNTIME_INTERVAL: Final = 2.0  # seconds between two looks at runtime.yaml
 ARTIFACTS_INTERVAL: Final = 2.0  # seconds between two looks at files that could not be loaded
+OK: Final = 200
 INTERNAL_ERROR: Final = 500
 INTERNAL: Final = {"error": "internal error; the pod's log says more", "reason": "InternalError"}
 SAMPLE_ROWS: Final = 3
@@ -92,6 +94,7 @@ class Service:
         if self.settings.webhook:
             secret = self.settings.webhook_secret
             self._notifier = Notifier(self.settings.webhook, self.metrics, self.log, secret=secret)
+        self._mirror: Mirror | None = None
         self._page = ReportPage(self.settings.service_name, self.peers.name if self.peers else str)
         self._last_complaint = ""
         self.metrics.watch_log(self.log)
@@ -112,9 +115,12 @@ class Service:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            mirrored = asyncio.create_task(self._mirror.stop()) if self._mirror else None  # 1 s at most, meanwhile
             if self._model:
                 await self._model.keeper.stop()  # 2 s at most
                 await self._model.validator.stop()  # as long
+            if mirrored:
+                await mirrored
             if self._notifier:
                 await self._notifier.stop()  # 6 s at most
             if self.peers:
@@ -198,6 +204,7 @@ class Service:
         current = self._runtime.current
         if unknown := model.monitor.apply(current):
             self.log.warning("runtime settings", message=f"the model has no features named {', '.join(unknown)}")
+        await self._follow_shadow(model)
         if current.expectations == "disabled":
             await model.validator.stop("switched off in the settings")
         elif self.peers and not self.peers.validates:
@@ -206,6 +213,17 @@ class Service:
             await model.validator.stop(f"there is no {self.settings.expectations_path.name}")
         else:
             model.validator.start(model.artifacts.suite)
+
+    async def _follow_shadow(self, model: Model) -> None:
+        """Copy rows to the shadow of the settings, if there is one, and to no other."""
+        wanted, before = self._runtime.current.shadow, self._mirror
+        if before is not None and before.change(wanted):
+            return
+        self._mirror = Mirror(wanted, model.artifacts.task, self.metrics, self.log) if wanted else None
+        if self._mirror:
+            self._mirror.start()
+        if before:
+            await before.stop()
 
     # What the routes ask for
 
@@ -218,7 +236,7 @@ class Service:
         if self.draining:
             return 503, {"status": "unavailable", "reason": "ShuttingDown", "message": "the pod is shutting down"}
         loaded = model.artifacts
-        return 200, {
+        return OK, {
             "status": "ok",
             "model": {
                 "digest": loaded.digest,
@@ -240,7 +258,9 @@ class Service:
 
     async def _report(self, after: int) -> Report:
         model = self._ready()
-        return await model.keeper.report(model.validator.expectations, after)
+        report = await model.keeper.report(model.validator.expectations, after)
+        # Added last: the file of the counts outlives the process, and what a mirror has found does not.
+        return replace(report, shadowed=self._mirror.shadowed) if self._mirror else report
 
     async def _share(self) -> dict[str, Any]:
         report = await self._report(-1)
@@ -334,13 +354,16 @@ class Service:
                 answered = Answered(asked.rows, said, judgement, monitor, model.artifacts.predictor)
                 try:
                     document = asked.document(answered)
-                    answers.append((asked, 200, document if isinstance(document, bytes) else encode(document)))
+                    answers.append((asked, OK, document if isinstance(document, bytes) else encode(document)))
                 except (RequestError, UnavailableError) as error:  # of what was asked for beside the predictions
                     answers.append((asked, error.status, encode_error(error)))
         stages.end("encode")
         for asked, status, content in answers:
             asked.answer(status, content)
         stages.end("write")
+        if self._mirror is not None:
+            sizes = [asked.rows.shape[0] for asked in batch]
+            self._mirror.offer(rows, predictions, sizes, [status == OK for _, status, _ in answers])
 
     def _tell(self, monitor: Monitor, asked: Asked, predictions: list[Any], judgement: Judgement) -> None:
         """The log line of one request, and where it has drifted, whoever wants to know."""

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import yaml
 
+from aiops_drift.wire import MAX_REVISION
 from aiops_inference.cloudevent import parse_secret
 from aiops_inference.errors import RuntimeConfigError, SettingsError, describe
 
@@ -20,6 +21,7 @@ DEFAULT_Z_SCORE: Final = 5.0
 DEFAULT_COOLDOWN: Final = 300.0
 DEFAULT_MIN_SAMPLES: Final = 50
 DEFAULT_FALSE_ALARM_INTERVAL: Final = 30 * 86400.0
+DEFAULT_PERCENT: Final = 100
 MAX_ROWS_ASKED: Final = 10**12
 MAX_RUNTIME_BYTES: Final = 1 << 20  # a ConfigMap cannot carry more
 MAX_PORT: Final = 65535
@@ -31,6 +33,9 @@ URI_SCHEMES: Final = ("s3", "gs", "az", "abfs", "abfss", "https")
 LOG_LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 ExpectationsMode = Literal["auto", "disabled"]
+
+# Inside the cluster: no TLS, no password, no path. What a host may be called is for the resolver to say.
+_SHADOW_URL: Final = re.compile(r"http://(?:[a-z0-9][a-z0-9._-]*|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -160,6 +165,21 @@ class FetchSettings:
 
 
 @dataclass(frozen=True)
+class ShadowSettings:
+    """A second model that is given copies of rows, so that its predictions can be compared.
+
+    Attributes:
+        url: where its pods answer `/predict`: http, a host, and a port unless it is 80.
+        revision: which model it is, at most 64 characters.
+        share: of the requests that are copied, above 0 to 1.
+    """
+
+    url: str
+    revision: str
+    share: float = 1.0
+
+
+@dataclass(frozen=True)
 class RuntimeSettings:
     """What may change while the process runs.
 
@@ -172,6 +192,7 @@ class RuntimeSettings:
         min_samples: rows below which the pod's page has no verdict.
         average_run_length: rows between two false alarms on it; None where the next says it in time.
         false_alarm_interval: seconds between two; 0 where only the mean is watched.
+        shadow: the second model; None where there is none.
     """
 
     z_score: float = DEFAULT_Z_SCORE
@@ -182,6 +203,7 @@ class RuntimeSettings:
     min_samples: int = DEFAULT_MIN_SAMPLES
     average_run_length: float | None = None
     false_alarm_interval: float = DEFAULT_FALSE_ALARM_INTERVAL
+    shadow: ShadowSettings | None = None
 
     @classmethod
     def parse(cls, content: bytes, drift_threshold: float | None = None) -> "RuntimeSettings":
@@ -210,7 +232,8 @@ class RuntimeSettings:
 
     @classmethod
     def _from_document(cls, document: object, drift_threshold: float | None) -> "RuntimeSettings":
-        drift = _mapping(_mapping(document, "the file").get("drift"), "drift")
+        whole = _mapping(document, "the file")
+        drift = _mapping(whole.get("drift"), "drift")
         mode = _mapping(drift.get("expectations"), "drift.expectations").get("mode", "auto")
         if mode not in EXPECTATIONS_MODES:
             message = f"drift.expectations.mode is {_shown(mode)}; it must be auto or disabled"
@@ -230,6 +253,7 @@ class RuntimeSettings:
             false_alarm_interval=_zero_or_positive(
                 drift.get("falseAlarmInterval", DEFAULT_FALSE_ALARM_INTERVAL), "drift.falseAlarmInterval"
             ),
+            shadow=None if whole.get("shadow") is None else _shadow(_mapping(whole["shadow"], "shadow")),
         )
 
 
@@ -311,6 +335,27 @@ def _rows(value: object, place: str) -> float:
         message = f"{place} is {_shown(value)}; it must be a number of rows from 1 to {MAX_ROWS_ASKED}"
         raise RuntimeConfigError(message)
     return rows
+
+
+def _shadow(fields: Mapping[str, Any]) -> ShadowSettings:
+    url, revision, percent = fields.get("url"), fields.get("revision"), fields.get("percent", DEFAULT_PERCENT)
+    if not isinstance(url, str) or not _SHADOW_URL.fullmatch(url) or not _has_port(url):
+        message = f"shadow.url is {_shown(url)}; it must be http:// with a host and perhaps a port, and nothing else"
+        raise RuntimeConfigError(message)
+    if not isinstance(revision, str) or not 1 <= len(revision) <= MAX_REVISION:
+        message = f"shadow.revision is {_shown(revision)}; it must be a text of at most {MAX_REVISION} characters"
+        raise RuntimeConfigError(message)
+    if type(percent) is not int or not 1 <= percent <= 100:  # noqa: PLR2004 - of a hundred
+        message = f"shadow.percent is {_shown(percent)}; it must be a whole number from 1 to 100"
+        raise RuntimeConfigError(message)
+    return ShadowSettings(url, revision, percent / 100)
+
+
+def _has_port(url: str) -> bool:
+    try:
+        return urlsplit(url).port != 0
+    except ValueError:  # above 65535, or an address of IPv6 that is none
+        return False
 
 
 def _features(value: object) -> dict[str, float]:

@@ -294,11 +294,19 @@ class Metrics:
         self.state_saves = Counter(
             "drift_state_saves", "Writes of the drift counts to DRIFT_STATE.", ["result"], registry=self.registry
         )
+        self.shadow_rows = Counter(
+            "inference_shadow_rows",
+            "Rows copied to a shadow, by what became of them.",
+            ["result"],
+            registry=self.registry,
+        )
         # Series that are there from the start can be alerted on: a first event is then an increase.
         for detector in ("z_score", "great_expectations"):
             self.drift_events.labels(detector)
         for result in ("passed", "failed", "error"):
             self.validations.labels(result)
+        for result in ("compared", "failed", "dropped"):
+            self.shadow_rows.labels(result)
         for result in ("saved", "failed"):
             self.state_saves.labels(result)
         for result in ("delivered", "failed", "refused", "dropped", "suppressed"):

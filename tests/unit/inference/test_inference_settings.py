@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from aiops_inference.errors import RuntimeConfigError, SettingsError
 from aiops_inference.monitor import Monitor
-from aiops_inference.settings import FetchSettings, RuntimeFile, RuntimeSettings, Settings
+from aiops_inference.settings import FetchSettings, RuntimeFile, RuntimeSettings, Settings, ShadowSettings
 
 FULL = b"""
 drift:
@@ -140,6 +140,26 @@ def test_the_environment_wins_over_the_file():
         (b"drift: {averageRunLength: 1.0e+300}", "drift.averageRunLength is 1e+300; it must be a number of rows"),
         (b"drift: {falseAlarmInterval: -1}", "drift.falseAlarmInterval is -1"),
         (b"drift: {webhook: {cooldown: false}}", "drift.webhook.cooldown is False"),
+        (b"shadow: http://10.96.3.4", "shadow is not a mapping"),
+        (b"shadow: {}", "shadow.url is None; it must be http:// with a host and perhaps a port, and nothing else"),
+        (b"shadow: {url: 'https://a', revision: r}", "shadow.url is 'https://a'; it must be http://"),
+        (b"shadow: {url: 'http://a/predict', revision: r}", "shadow.url is 'http://a/predict'"),
+        (b"shadow: {url: 'http://a?b', revision: r}", "shadow.url is 'http://a?b'"),
+        (b"shadow: {url: 'http://user@a', revision: r}", "shadow.url is 'http://user@a'"),
+        (b"shadow: {url: 'http://:80', revision: r}", "shadow.url is 'http://:80'"),
+        (b"shadow: {url: 'http://a:0', revision: r}", "shadow.url is 'http://a:0'"),
+        (b"shadow: {url: 'http://a:65536', revision: r}", "shadow.url is 'http://a:65536'"),
+        (b"shadow: {url: 'http://[a', revision: r}", "shadow.url is 'http://[a'"),
+        (b"shadow: {url: 'http://[:::]', revision: r}", "shadow.url is 'http://[:::]'"),
+        (b'shadow: {url: "http://a\\n", revision: r}', "shadow.url is 'http://a\\n'"),
+        (b"shadow: {url: 'http://a'}", "shadow.revision is None; it must be a text of at most 64 characters"),
+        (b"shadow: {url: 'http://a', revision: 123}", "shadow.revision is 123"),
+        (b"shadow: {url: 'http://a', revision: ''}", "shadow.revision is ''"),
+        (b"shadow: {url: 'http://a', revision: " + b"r" * 65 + b"}", "shadow.revision is 'rrr"),
+        (b"shadow: {url: 'http://a', revision: r, percent: 0}", "shadow.percent is 0; it must be a whole number from"),
+        (b"shadow: {url: 'http://a', revision: r, percent: 101}", "shadow.percent is 101"),
+        (b"shadow: {url: 'http://a', revision: r, percent: 1.5}", "shadow.percent is 1.5"),
+        (b"shadow: {url: 'http://a', revision: r, percent: true}", "shadow.percent is True"),
         (b"#" * 2_000_000, "it has 2000000 bytes"),
         (b"drift: {expectations: {mode: [auto]}}", "drift.expectations.mode is ['auto']; it must be auto or disabled"),
         (b"drift: {zScoreThreshold: 1" + b"0" * 400 + b"}", "drift.zScoreThreshold is 1000"),
@@ -154,6 +174,22 @@ def test_a_broken_file_says_where(content, sentence):
     with pytest.raises(RuntimeConfigError) as caught:
         RuntimeSettings.parse(content)
     assert str(caught.value).startswith(sentence)
+
+
+@pytest.mark.parametrize(
+    ("content", "shadow"),
+    [
+        ("", None),
+        ("shadow:", None),
+        ("shadow: {url: 'http://10.96.3.4:80', revision: 0a, newer: 1}", ShadowSettings("http://10.96.3.4:80", "0a")),
+        ("shadow: {url: 'http://iris-shadow.ml', revision: 0a, percent: 5}", ("http://iris-shadow.ml", "0a", 0.05)),
+        ("shadow: {url: 'http://[fd00::1]:8000', revision: '01', percent: 100}", ("http://[fd00::1]:8000", "01", 1.0)),
+    ],
+)
+def test_a_second_model_is_in_the_file(content, shadow):
+    """Where it answers, which it is, and the share of requests that are copied: all of them where the file does not say."""
+    wanted = ShadowSettings(*shadow) if isinstance(shadow, tuple) else shadow
+    assert RuntimeSettings(shadow=wanted) == RuntimeSettings.parse(content.encode())
 
 
 @given(st.binary() | st.text().map(str.encode))

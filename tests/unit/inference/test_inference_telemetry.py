@@ -88,6 +88,7 @@ def test_the_metrics_have_the_documented_names(serving, directory):
     assert 1 == samples["inference_ready",]
     assert 1 == samples["model_info", "classification", "sha256:" + directory.digest("model.pkl")]
     assert 0 == samples["webhook_deliveries_total", "failed"]
+    assert [0] * 3 == [samples["inference_shadow_rows_total", result] for result in ("compared", "failed", "dropped")]
     assert 0 == samples["log_lines_dropped_total",]
     stages = ("decode", "queue", "model", "drift", "encode", "write")
     assert [1] * 6 == [samples["inference_stage_seconds_count", stage] for stage in stages]
