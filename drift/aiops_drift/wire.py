@@ -87,11 +87,13 @@ class Shadowed:
         incarnation: identity of this count: new when it starts from nothing.
         revision: which second model, as the process was told.
         agreement: over all rows since then.
+        problem: why it first had no prediction, in one line for a person; empty where it always had.
     """
 
     incarnation: str
     revision: str
     agreement: Agreement
+    problem: str = ""
 
 
 @dataclass(frozen=True)
@@ -389,6 +391,7 @@ def _shadowed_to_dict(shadowed: Shadowed) -> dict[str, Any]:
         "differing": found.differing,
         "failed": found.failed,
         "outputs": [list(output) for output in found.outputs],
+        "problem": shadowed.problem,
     }
 
 
@@ -401,4 +404,9 @@ def _shadowed_from(fields: _Fields) -> Shadowed:
     if found.differing > found.rows or any(min(output.squares, output.distance) < 0 for output in apart):
         message = "document.shadowed has more differing rows than rows, or a negative sum"
         raise WireError(message)
-    return Shadowed(fields.text("incarnation", MAX_INCARNATION), fields.text("revision", MAX_REVISION), found)
+    return Shadowed(
+        incarnation=fields.text("incarnation", MAX_INCARNATION),
+        revision=fields.text("revision", MAX_REVISION),
+        agreement=found,
+        problem=fields.text("problem"),
+    )

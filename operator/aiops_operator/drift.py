@@ -24,6 +24,7 @@ from aiops_drift import (
     Cursor,
     Expectations,
     Report,
+    Shadowed,
     State,
     Thresholds,
     advance,
@@ -137,18 +138,21 @@ class Second:
         revision: its hash.
         pods: those of it that can be asked.
         memory: of what they say of the rows that they are given.
-        agreements: what each process of the serving pods has compared, by its identity, least lately heard first.
+        heard: what each process of the serving pods has compared, by its identity, least lately heard first.
     """
 
     revision: str
     pods: tuple[Pod, ...]
     memory: Memory = field(default_factory=Memory)
-    agreements: Mapping[str, Agreement] = field(default_factory=dict)
+    heard: Mapping[str, Shadowed] = field(default_factory=dict)
 
     @property
     def compared(self) -> Compared:
         """What all this says."""
-        return Compared(sum(self.agreements.values(), Agreement()), self.memory.finding)
+        agreement = sum((shadowed.agreement for shadowed in self.heard.values()), Agreement())
+        # The same one of several each time: what is shown must not go to and fro.
+        problem = min((shadowed.problem for shadowed in self.heard.values() if shadowed.problem), default="")
+        return Compared(agreement, self.memory.finding, problem)
 
 
 def taken_over(service: InferenceService) -> Memory:
@@ -239,16 +243,16 @@ def merge(memory: Memory, answers: Mapping[Pod, Answer], drift: Drift, *, oldest
 
 def merge_second(second: Second, answers: Mapping[Pod, Answer], own: Mapping[Pod, Answer], drift: Drift) -> Second:
     """Merge what serving pods say of a second revision, and what its `own` pods say of their rows."""
-    agreements = dict(second.agreements)
+    heard = dict(second.heard)
     for report in (report for answer in answers.values() if not isinstance(answer, PodError) for report in answer):
         if report.shadowed is not None and report.shadowed.revision == second.revision:
-            agreements.pop(report.shadowed.incarnation, None)
-            agreements[report.shadowed.incarnation] = report.shadowed.agreement
+            heard.pop(report.shadowed.incarnation, None)
+            heard[report.shadowed.incarnation] = report.shadowed
     remembered = MAX_COUNTS + len(answers)
     return replace(
         second,
         memory=merge(second.memory, own, drift) if own else second.memory,
-        agreements=dict(list(agreements.items())[-remembered:]),
+        heard=dict(list(heard.items())[-remembered:]),
     )
 
 

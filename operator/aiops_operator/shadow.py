@@ -23,6 +23,7 @@ REASONS: Final = {state: f"Shadow{state}" for state in (WAITING, STARTING, COMPA
 # One row of a hundred may be refused, by a client's odd request or a restart. More is a model that cannot do the work.
 MOST_FAILED: Final = 0.01
 MOST_RESTARTS: Final = 3  # of its container; a pod that was ready once has no deadline any more
+MAX_CAUSE: Final = 256  # characters of what a pod says
 STEPS: Final = 10  # rows are shown by so many parts of those that are wanted: each that is shown is a write
 
 _EVIDENCE: Final = ("rows", "failedRows", "distance", "model", "drift")
@@ -37,10 +38,12 @@ class Compared:
     Attributes:
         agreement: of their predictions, over the rows of all pods.
         finding: what the shadow's own pods say of these rows.
+        problem: why it had no prediction for some, as a serving pod says; empty where that is not known.
     """
 
     agreement: Agreement = field(default_factory=Agreement)
     finding: Finding = field(default_factory=Finding)
+    problem: str = ""
 
 
 @dataclass(frozen=True)
@@ -166,7 +169,7 @@ def gist(service: InferenceService, compared: Compared) -> tuple[object, ...]:
         return ()
     drifting = status.detected(compared.finding, service.drift)
     found = compared.agreement
-    failed, decided = status.rounded_samples(found.failed), _verdict(asked, found, drifting) is not None
+    failed, decided = status.rounded_samples(found.failed), _verdict(asked, compared, drifting) is not None
     return (
         _shown_rows(asked, found.rows),
         failed,
@@ -191,15 +194,15 @@ def _compared(
     if not begun and not alone.complete:
         message = f"Revision {wanted.hash} is started as a shadow.{trouble}"
         return {"state": STARTING, "message": message[: status.MAX_MESSAGE]}
-    found, drifting = seen.compared.agreement, status.detected(seen.compared.finding, service.drift)
-    verdict = _verdict(asked, found, drifting)
+    drifting = status.detected(seen.compared.finding, service.drift)
+    verdict = _verdict(asked, seen.compared, drifting)
     evidence = _evidence(asked, seen.compared, drifting, exact=verdict is not None)
     if verdict is not None:
         return evidence | _decided(*verdict, wanted, now)
     kept = {name: shown[name] for name in _EVIDENCE if name in shown}
     if begun and _steps(kept) == _steps(evidence):
         evidence = kept  # a distance that moves within a step is no reason to write
-    message = _progress(asked, evidence, wanted) + trouble
+    message = _progress(asked, evidence, wanted, _because(seen.compared)) + trouble
     return evidence | {"state": COMPARING, "message": message[: status.MAX_MESSAGE]}
 
 
@@ -209,30 +212,32 @@ def _steps(evidence: Mapping[str, Any]) -> tuple[object, ...]:
     return (evidence.get("rows"), evidence.get("failedRows"), evidence.get("model"), drifting)
 
 
-def _verdict(asked: Shadow, found: Agreement, drifting: bool | None) -> tuple[str, str, str] | None:  # noqa: FBT001 - unknown, too
+def _verdict(asked: Shadow, compared: Compared, drifting: bool | None) -> tuple[str, str, str] | None:  # noqa: FBT001 - unknown, too
     """State, reason and a sentence; None where more rows are needed."""
+    found = compared.agreement
     given = found.rows + found.failed
     if given < asked.min_rows:
         return None
     if found.failed > MOST_FAILED * given:
-        return (
-            REJECTED,
-            "PredictionsFail",
-            f"it has no prediction for {found.failed} of {given} rows that the one before answers",
-        )
+        text = f"it has no prediction for {found.failed} of {given} rows that the one before answers"
+        return REJECTED, "PredictionsFail", f"{text}{_because(compared)}"
     distance = found.distance or 0.0
-    compared = f"over {found.rows} rows its predictions are at a distance of {_text(distance)}"
+    at = f"over {found.rows} rows its predictions are at a distance of {_text(distance)}"
     if distance > asked.max_distance:
         return (
             REJECTED,
             "PredictionsDiffer",
-            f"{compared}, beyond spec.rollout.shadow.maxDistance, {_text(asked.max_distance)}",
+            f"{at}, beyond spec.rollout.shadow.maxDistance, {_text(asked.max_distance)}",
         )
     if drifting is None:
         return None
     if drifting:
-        return REJECTED, "InputDrifted", f"the rows that it was given have drifted from its baseline ({compared})"
-    return PROMOTED, "Compared", f"{compared}, within {_text(asked.max_distance)}, and the rows look like its baseline"
+        return REJECTED, "InputDrifted", f"the rows that it was given have drifted from its baseline ({at})"
+    return PROMOTED, "Compared", f"{at}, within {_text(asked.max_distance)}, and the rows look like its baseline"
+
+
+def _because(compared: Compared) -> str:
+    return f" ({compared.problem[:MAX_CAUSE]})" if compared.problem else ""
 
 
 def _decided(state: str, reason: str, text: str, wanted: Stored, now: dt.datetime) -> dict[str, Any]:
@@ -271,13 +276,13 @@ def _evidence(asked: Shadow, compared: Compared, drifting: bool | None, *, exact
     return evidence
 
 
-def _progress(asked: Shadow, evidence: Mapping[str, Any], wanted: Stored) -> str:
+def _progress(asked: Shadow, evidence: Mapping[str, Any], wanted: Stored, because: str) -> str:
     if not evidence["rows"] and "failedRows" not in evidence:
         return (
             f"Revision {wanted.hash} waits for rows to be compared: pods begin to copy requests within a minute or two, those of "
             "an image that cannot never do."
         )
-    failed = f", {evidence['failedRows']} without a prediction" if "failedRows" in evidence else ""
+    failed = f", {evidence['failedRows']} without a prediction{because}" if "failedRows" in evidence else ""
     distance = (
         f" at a distance of {evidence['distance']} (at most {_text(asked.max_distance)})"
         if "distance" in evidence

@@ -17,7 +17,7 @@ REPORT = Recorder(Profile.from_rows([[1.0], [2.0], [4.0]]), "0123456789abcdef").
 
 def told(**changes):
     """A /drift document with what a shadow's rows gave, some of it changed."""
-    shadowed = Shadowed("ab", "cd", Agreement(10, 3, 1, (Apart(5.0, 40.0, 2.0),)))
+    shadowed = Shadowed("ab", "cd", Agreement(10, 3, 1, (Apart(5.0, 40.0, 2.0),)), "HTTP 400")
     document = Report(**{**vars(REPORT), "shadowed": shadowed}).to_dict()
     return {**document, "shadowed": {**document["shadowed"], **changes}}
 
@@ -121,7 +121,10 @@ def test_constant_first_model_is_far_from_any_other():
 
 def test_report_carries_it():
     """What a pod found crosses the wire unchanged, and a report without it is one of a pod without a shadow."""
-    assert Shadowed("ab", "cd", Agreement(10, 3, 1, (Apart(5.0, 40.0, 2.0),))) == Report.from_dict(told()).shadowed
+    assert (
+        Shadowed("ab", "cd", Agreement(10, 3, 1, (Apart(5.0, 40.0, 2.0),)), "HTTP 400")
+        == Report.from_dict(told()).shadowed
+    )
     assert Report.from_dict(REPORT.to_dict()).shadowed is None
     assert "shadowed" not in REPORT.to_dict()
 
@@ -140,6 +143,7 @@ def test_report_carries_it():
         {"outputs": [[1.0, 2.0, math.inf]]},
         {"outputs": [[0.0, 0.0, 0.0]] * 2049},
         {"outputs": {}},
+        {"problem": "x" * 1025},
     ],
 )
 def test_wire_is_checked(change):

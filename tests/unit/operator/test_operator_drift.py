@@ -697,6 +697,21 @@ def test_comparisons_of_all_pods_add_up():
     assert [Agreement(30, 3), Agreement(35, 3), Agreement(40, 8)] == found
 
 
+def test_one_of_several_causes_is_shown():
+    """Always the same, whichever pod was heard last."""
+    answers = {}
+    for name, problem in (("p0", ""), ("p1", "HTTP 500"), ("p2", "HTTP 400")):
+        (report,) = shadowing(name, 1)[Pod(name, "10.0.0.1", newest=True)]
+        answers[Pod(name, "10.0.0.1", newest=True)] = (
+            replace(report, shadowed=replace(report.shadowed, problem=problem)),
+        )
+    second = drift.merge_second(Second("b", ()), answers, {}, SETTINGS)
+
+    assert ["HTTP 400", "HTTP 400"] == [
+        drift.merge_second(second, {pod: answers[pod]}, {}, SETTINGS).compared.problem for pod in list(answers)[1:]
+    ]
+
+
 def test_comparisons_with_another_revision_do_not_count():
     """A pod that has not read its settings yet speaks of the one before; one that is silent says nothing."""
     answers = shadowing("p0", 10, revision="a") | {Pod("p1", "10.0.0.2", newest=True): PodError("no answer")}
@@ -711,7 +726,7 @@ def test_comparisons_of_processes_that_are_gone_do_not_pile_up():
     for number in range(600):
         second = drift.merge_second(second, shadowing("p0", 1, incarnation=str(number)), {}, SETTINGS)
 
-    assert len(second.agreements) == drift.MAX_COUNTS + 1
+    assert len(second.heard) == drift.MAX_COUNTS + 1
 
 
 def test_a_shadows_own_rows_are_judged_by_its_own_baseline():

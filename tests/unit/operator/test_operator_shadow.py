@@ -191,6 +191,15 @@ def test_rows_decide(make, compared, state, reason):
     assert (reason is not None) == ("decidedAt" in found)
 
 
+def test_what_a_pod_says_of_rows_that_fail_is_passed_on(make):
+    """Meanwhile and in the end, as long as it likes."""
+    for rows, state in ((50, "Comparing"), (100, "Rejected")):
+        compared = replace(heard(0, failed=rows), problem="HTTP 400: inputs[0] has 4 values" + "…" * 999)
+        found = stepped(comparing(make), Seen(alone(make), compared=compared))
+
+        assert (state, True) == (found["state"], "(HTTP 400: inputs[0] has 4 values…" in found["message"])
+
+
 def test_a_decision_shows_what_it_rests_on(make):
     """Exactly, and with a sentence that says what to make of it."""
     found = stepped(comparing(make), Seen(alone(make), compared=heard(123, 1)))
