@@ -54,6 +54,7 @@ ASKED_PODS: Final = 4
 WATCHED_REASONS: Final = frozenset(
     {"ArtifactsIncomplete", "ArtifactsNotFound", rollback.ROLLED_BACK, *shadow.REASONS.values()}
 )
+MANY: Final = 64  # services that wait: more than the workers take on in a few seconds
 MAX_CONFLICTS: Final = 4  # tries to apply a child that others write meanwhile
 
 logger = logging.getLogger(__name__)
@@ -80,9 +81,12 @@ class Reconciler:
         self._clock = clock
         self._tell = tell
         self._digests: dict[Key, tuple[tuple[str, str], resources.Artifacts]] = {}
+        self._put_off: set[Key] = set()
         self.capabilities = Capabilities()
         self.peers: Sequence[Mapping[str, Any]] = ()
         """Who may send requests to every service that limits who may, as a NetworkPolicy writes them."""
+        self.waiting: Callable[[], int] = lambda: 0
+        """How many services wait to be worked on."""
 
     async def reconcile(self, key: Key) -> Done:
         """Work on one service once.
@@ -95,6 +99,7 @@ class Reconciler:
             # Garbage collection takes the children along; there is nothing to write to what is going.
             self._poller.forget(key)
             self._digests.pop(key, None)
+            self._put_off.discard(key)
             return Done(forget=body is None)
         try:
             service = InferenceService.from_dict(body)
@@ -111,7 +116,18 @@ class Reconciler:
             problem, applied = await self._apply(world, wanted)
             children |= applied
             await self._prune(world, wanted)
+        if self._puts_off(service, problem):
+            return Done(again_after=0.0)
         return await self._write_status(body, replace(world, children=children), wanted, problem)
+
+    def _puts_off(self, service: InferenceService, problem: Problem | None) -> bool:
+        """Whether a new service's first status waits until those that wait now have their children; once, and for no longer."""
+        put_off = service.key in self._put_off
+        self._put_off.discard(service.key)
+        if put_off or problem is not None or not status.is_new(service.status) or self.waiting() < MANY:
+            return False
+        self._put_off.add(service.key)
+        return True
 
     # --- observe -------------------------------------------------------------------------------------------------
 

@@ -223,6 +223,11 @@ def same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     return ordered(one) == ordered(other)
 
 
+def is_new(status: Mapping[str, Any]) -> bool:
+    """Whether no operator has written this status."""
+    return condition_of(status, "Ready").get("reason") in (None, "WaitingForOperator")
+
+
 def condition_of(status: Mapping[str, Any], type_: str) -> Mapping[str, Any]:
     """A condition of a written status; empty where it has none of this type."""
     return next((entry for entry in status.get("conditions") or () if entry.get("type") == type_), {})

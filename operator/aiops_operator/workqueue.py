@@ -63,12 +63,18 @@ class WorkQueue(Generic[KeyT]):
         self._rng = rng
         self._slots = asyncio.Semaphore(workers)
         self._entries: dict[KeyT, _Entry] = {}
+        self._waiting = 0
         self._closed = False
 
     @property
     def keys(self) -> tuple[KeyT, ...]:
         """All keys known: worked on, waiting, or planned."""
         return tuple(self._entries)
+
+    @property
+    def waiting(self) -> int:
+        """How many keys wait for a worker."""
+        return self._waiting
 
     def add(self, key: KeyT) -> None:
         """There is a cause to work on this key now."""
@@ -84,7 +90,7 @@ class WorkQueue(Generic[KeyT]):
         loop = asyncio.get_running_loop()
         entry.since = loop.time()
         entry.task = loop.create_task(self._run(key, entry), name=f"worker for {key}")
-        self._metrics.queue_depth.inc()
+        self._count(1)
 
     def add_all(self) -> None:
         """There is a cause for every known key, such as a kind that the cluster has begun to serve."""
@@ -109,7 +115,7 @@ class WorkQueue(Generic[KeyT]):
         loop = asyncio.get_running_loop()
         try:
             async with self._slots:
-                self._metrics.queue_depth.dec()
+                self._count(-1)
                 self._metrics.queue_seconds.observe(loop.time() - entry.since)
                 entry.dirty = False  # what came while waiting is seen by the run that begins now
                 with self._metrics.active_workers.track_inprogress():
@@ -149,6 +155,10 @@ class WorkQueue(Generic[KeyT]):
         result = "forgotten" if done.forget else "success" if done.again_after is None else "requeue"
         self._metrics.reconciles.labels(result).inc()
         return done
+
+    def _count(self, change: int) -> None:
+        self._waiting += change
+        self._metrics.queue_depth.set(self._waiting)
 
     def _jittered(self, seconds: float) -> float:
         return seconds * self._rng.uniform(1 - JITTER, 1 + JITTER)

@@ -252,3 +252,17 @@ def test_traffic_at_rest_writes_nothing(api, start, pods):
                 until(lambda: api.status()["drift"]["samples"], lambda seen: seen == 256)
                 before = api.versions("InferenceService")
         assert api.versions("InferenceService") == before
+
+
+def test_of_many_new_services_all_have_their_children_before_any_has_its_status(api, start, proxy):
+    """What serves comes first; each has its status all the same, and is written no more for it."""
+    names = [f"iris-{number}" for number in range(100)]
+    for name in names:
+        api.serve(name=name)
+    with start(api.namespace, through=proxy):
+        until(lambda: all(api.condition("Ready", name).get("reason") == "RolloutInProgress" for name in names))
+    written = [entry.path for entry in proxy.passed if entry.method == "PATCH"]
+    first = next(number for number, path in enumerate(written) if path.endswith("/status"))
+    assert 100 == sum("/deployments/" in path for path in written)
+    # Those that were under way when the first came up again.
+    assert 16 > sum("/deployments/" in path for path in written[first:])
