@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import io
+import itertools
 import json
 import os
 import threading
@@ -129,6 +130,7 @@ class Rig:
 def soon(monkeypatch):
     """Nobody has time."""
     monkeypatch.setattr(mirror, "GATHER", 0.01)
+    monkeypatch.setattr(mirror, "PACE", 0)
     monkeypatch.setattr(mirror, "PAUSE", 0.01)
 
 
@@ -312,6 +314,25 @@ def test_many_rows_are_several_posts(mirroring, eventually):
     assert ({"compared": 3500}, {"compared": 100}) == asyncio.run(scenario())
     assert [MOST_ROWS, MOST_ROWS, MOST_ROWS, 3500 - 3 * MOST_ROWS] == list(map(len, narrow.posted))
     assert [32, 32, 32, 4] == list(map(len, wide.posted))
+
+
+def test_posts_have_a_pace(mirroring, eventually, monkeypatch):
+    """However many rows wait: what is left of the time is for predictions."""
+    monkeypatch.setattr(mirror, "PACE", 0.05)
+    came = []
+
+    def behave(rows):
+        came.append(asyncio.get_running_loop().time())
+        return http(sums(rows))
+
+    async def scenario():
+        async with mirroring(Shadow(behave)) as rig:
+            rig.offer([[1]] * WAITING_ROWS)
+            await eventually(lambda: sum(rig.found) == WAITING_ROWS)
+
+    asyncio.run(scenario())
+    assert 4 == len(came)
+    assert all(later - earlier > 0.045 for earlier, later in itertools.pairwise(came))
 
 
 @pytest.mark.parametrize(("width", "most"), [(1, WAITING_ROWS), (2047, 512)])
