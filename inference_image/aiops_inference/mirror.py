@@ -327,7 +327,7 @@ class Mirror:
             RefusedError: that it has no prediction for each row.
             TimeoutError: nothing, for too long.
         """
-        status, content = await self._post(client, encode({"inputs": np.ascontiguousarray(part.rows)}))
+        status, content = await self._post(client, encode({"inputs": part.rows}))
         if status != OK:
             message = f"HTTP {status}"
             raise AwayError(message) if status in AWAY else RefusedError(message)
