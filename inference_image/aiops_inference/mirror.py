@@ -1,7 +1,7 @@
 """Copies of answered rows for a second model, the shadow, and how far its predictions are from those that were answered.
 
 Clients never wait for it: their answers are out before a copy is made, the copies that wait are bounded, and one request is on
-its way at a time. What comes of a copy:
+its way at a time, twenty a second at most. What comes of a copy:
 
 | the shadow | the rows are |
 | --- | --- |
@@ -22,8 +22,7 @@ import ssl
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -44,7 +43,8 @@ WAITING_ROWS: Final = 4096
 WAITING_VALUES: Final = 1 << 20  # of all waiting rows and their predictions together
 MOST_ROWS: Final = 1024  # of one POST
 MOST_VALUES: Final = 1 << 15  # of one: a millisecond of making JSON, and a body below 1 MiB
-GATHER: Final = 0.1  # seconds in which rows gather, unless they are enough before: one POST for many costs less
+GATHER: Final = 0.25  # seconds in which rows gather, unless they are enough before: one POST for many costs less
+PACE: Final = 0.05  # seconds of pause for each POST that was made: predictions come first, and 20,000 rows a second do
 TIMEOUT: Final = 5.0  # seconds for one POST, from the connection to the end of the answer
 CONNECT_TIMEOUT: Final = 2.0  # of these; one that is not made in time says nothing of the model
 MAX_ANSWER_BYTES: Final = 1 << 20
@@ -67,9 +67,8 @@ class RefusedError(Exception):
     """The shadow answered, but not with a prediction for each row."""
 
 
-@dataclass(frozen=True)
-class Copied:
-    """Rows of answered requests, one request after another.
+class Copied(NamedTuple):
+    """Rows of answered requests, one request after another; a tuple, because one is made for every call of the model.
 
     Attributes:
         rows: shape (n, F).
@@ -157,6 +156,7 @@ class Mirror:
         self._settings = settings
         self._task = task
         self._results = metrics.shadow_rows
+        self._dropped = metrics.shadow_rows.labels("dropped")
         self._log = log
         self._clock = clock
         self._sampler = Sampler(settings.share)
@@ -211,17 +211,18 @@ class Mirror:
             sizes: rows of each request.
             answered: whether it was answered with its predictions; the others are left out.
         """
-        sampled = [each and self._sampler() for each in answered]
+        sampled = answered if self._settings.share == 1 else [each and self._sampler() for each in answered]
         if not any(sampled):
             return
         if not all(sampled):
-            kept = np.repeat(sampled, sizes)
-            rows, said = rows[kept], list(itertools.compress(said, kept))
+            starts = itertools.accumulate(sizes, initial=0)
+            kept = [slice(start, start + size) for start, size, yes in zip(starts, sizes, sampled, strict=False) if yes]
+            rows, said = np.concatenate([rows[each] for each in kept]), [one for each in kept for one in said[each]]
             sizes = list(itertools.compress(sizes, sampled))
         most = min(WAITING_ROWS, WAITING_VALUES // _values(rows, said))
         room = max(0, most - self._rows)
         if rows.shape[0] > room:
-            self._results.labels("dropped").inc(rows.shape[0] - room)
+            self._dropped.inc(rows.shape[0] - room)
             sizes = cut_sizes(sizes, room)
         if not sizes:
             return
@@ -236,20 +237,22 @@ class Mirror:
     def _take(self) -> Copied:
         """What has waited longest, as much as one POST may have."""
         parts: list[Copied] = []
-        most = most_rows(_values(self._waiting[0].rows, self._waiting[0].said))
-        while self._waiting and most > 0:
-            first, rest = self._waiting.popleft().cut(most)
-            if rest.sizes:
+        most = room = most_rows(_values(self._waiting[0].rows, self._waiting[0].said))
+        while self._waiting and room > 0:
+            part = self._waiting.popleft()
+            if part.rows.shape[0] > room:
+                part, rest = part.cut(room)
                 self._waiting.appendleft(rest)
-            most -= first.rows.shape[0]
-            parts.append(first)
+            room -= part.rows.shape[0]
+            parts.append(part)
         taken = Copied(
             np.concatenate([part.rows for part in parts]),
             list(itertools.chain.from_iterable(part.said for part in parts)),
             list(itertools.chain.from_iterable(part.sizes for part in parts)),
         )
         self._rows -= taken.rows.shape[0]
-        self._enough.clear()
+        if self._rows < most:
+            self._enough.clear()
         if not self._waiting:
             self._some.clear()
         return taken
@@ -270,20 +273,21 @@ class Mirror:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(GATHER):
                         await self._enough.wait()
-                taken = self._take()
+                taken, pause = self._take(), PAUSE
                 try:
-                    useful = await self._send(client, taken)
+                    pause = await self._send(client, taken)
                 except Exception as error:  # noqa: BLE001 - whatever one POST does, the next one has its turn
                     self._complain("dropped", error)
-                    self._results.labels("dropped").inc(taken.rows.shape[0])
-                    useful = False
-                if not useful:
-                    await asyncio.sleep(PAUSE)
+                    self._dropped.inc(taken.rows.shape[0])
+                await asyncio.sleep(pause)
 
-    async def _send(self, client: "httpx.AsyncClient", taken: Copied) -> bool:
-        """Have the shadow predict, and where it fails for several requests, tell them apart by halves; False where all was in vain.
+    async def _send(self, client: "httpx.AsyncClient", taken: Copied) -> float:
+        """Have the shadow predict, and where it fails for several requests, tell them apart by halves.
 
         A model that fails for one row in a thousand costs some twenty POSTs so, and not a thousand.
+
+        Returns:
+            Seconds until the next POST.
         """
         parts, posts, until, found = [taken], 0, math.inf, Agreement()
         while parts:
@@ -310,10 +314,10 @@ class Mirror:
                 agreement = Agreement(failed=part.rows.shape[0])
             found += agreement
             self._count(agreement)
-        self._results.labels("dropped").inc(sum(part.rows.shape[0] for part in parts))
+        self._dropped.inc(sum(part.rows.shape[0] for part in parts))
         if not parts and not found.failed:
             self._be_content()
-        return found.rows > 0
+        return posts * PACE if found.rows else max(posts * PACE, PAUSE)
 
     async def _ask(self, client: "httpx.AsyncClient", part: Copied) -> Agreement:
         """What one POST says.
@@ -323,7 +327,7 @@ class Mirror:
             RefusedError: that it has no prediction for each row.
             TimeoutError: nothing, for too long.
         """
-        status, content = await self._post(client, encode({"inputs": np.ascontiguousarray(part.rows)}))
+        status, content = await self._post(client, encode({"inputs": part.rows}))
         if status != OK:
             message = f"HTTP {status}"
             raise AwayError(message) if status in AWAY else RefusedError(message)

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import io
+import itertools
 import json
 import os
 import threading
@@ -129,6 +130,7 @@ class Rig:
 def soon(monkeypatch):
     """Nobody has time."""
     monkeypatch.setattr(mirror, "GATHER", 0.01)
+    monkeypatch.setattr(mirror, "PACE", 0)
     monkeypatch.setattr(mirror, "PAUSE", 0.01)
 
 
@@ -304,14 +306,36 @@ def test_many_rows_are_several_posts(mirroring, eventually):
 
     async def scenario():
         async with mirroring(narrow) as first, mirroring(wide) as second:
-            first.offer([[1]] * 500, [[2]] * 3000)
+            first.offer([[1]] * 500, [[2]] * 1000)
+            first.offer([[3]] * 2000)
             second.offer(np.ones((100, 1000)))
             await eventually(lambda: sum(first.found) == 3500 and sum(second.found) == 100)
             return first.counts, second.counts
 
     assert ({"compared": 3500}, {"compared": 100}) == asyncio.run(scenario())
     assert [MOST_ROWS, MOST_ROWS, MOST_ROWS, 3500 - 3 * MOST_ROWS] == list(map(len, narrow.posted))
+    assert [[1]] * 500 + [[2]] * 1000 + [[3]] * 2000 == list(itertools.chain.from_iterable(narrow.posted))
     assert [32, 32, 32, 4] == list(map(len, wide.posted))
+
+
+def test_posts_have_a_pace(mirroring, eventually, monkeypatch):
+    """However many rows wait: what is left of the time is for predictions."""
+    monkeypatch.setattr(mirror, "PACE", 0.05)
+    monkeypatch.setattr(mirror, "GATHER", 60)  # nobody waits for more where there are enough
+    came = []
+
+    def behave(rows):
+        came.append(asyncio.get_running_loop().time())
+        return http(sums(rows))
+
+    async def scenario():
+        async with mirroring(Shadow(behave)) as rig:
+            rig.offer([[1]] * WAITING_ROWS)
+            await eventually(lambda: sum(rig.found) == WAITING_ROWS)
+
+    asyncio.run(scenario())
+    assert 4 == len(came)
+    assert all(later - earlier > 0.045 for earlier, later in itertools.pairwise(came))
 
 
 @pytest.mark.parametrize(("width", "most"), [(1, WAITING_ROWS), (2047, 512)])
@@ -480,18 +504,20 @@ def test_a_shadow_that_is_not_there_may_come(eventually):
             rig.offer([[1]])
             await eventually(lambda: rig.counts.get("dropped") == number + 1)  # noqa: B023 - at once
         async with Shadow().listening(int(url.rpartition(":")[2])):
+            told = []
             for number in range(3):
                 now[0] += 40
                 rig.offer([[1]])
                 await eventually(lambda: rig.found[0] == number + 1)  # noqa: B023 - at once
+                told.append(sum("it answers again" in line for line in rig.lines))
             await rig.mirror.stop()
-        return rig
+        return rig, told
 
-    rig = asyncio.run(scenario())
+    rig, told = asyncio.run(scenario())
     assert ((3, 0, 0), {"dropped": 3, "compared": 3}) == (rig.found, rig.counts)
     (line,) = rig.warnings
     assert "ConnectError" in line["message"]
-    assert 1 == sum("it answers again" in line for line in rig.lines)
+    assert [0, 1, 1] == told
 
 
 def test_a_shadow_that_hangs_fails_for_all_at_once(mirroring, eventually, monkeypatch):
