@@ -17,11 +17,12 @@ import contextlib
 import importlib
 import itertools
 import math
+import re
 import secrets
 import ssl
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
@@ -55,6 +56,8 @@ QUIET: Final = 60.0  # seconds without a failure after which the log says that a
 CLOSE_TIMEOUT: Final = 1.0  # seconds for the connection to be closed
 OK: Final = 200
 AWAY: Final = frozenset({408, 429, 502, 503, 504})
+MAX_DETAIL: Final = 200  # characters of the shadow's own words in a log line
+_REASON: Final = re.compile("[A-Za-z]{1,64}")
 NUMBERS: Final = "biuf"  # the kinds of arrays
 HEADERS: Final = {"content-type": "application/json", "accept-encoding": "identity"}
 
@@ -64,7 +67,15 @@ class AwayError(Exception):
 
 
 class RefusedError(Exception):
-    """The shadow answered, but not with a prediction for each row."""
+    """The shadow answered, but not with a prediction for each row.
+
+    Attributes:
+        problem: what it said, without anything that may be of a row.
+    """
+
+    def __init__(self, problem: str, detail: str = "") -> None:
+        super().__init__(f"{problem}: {detail}" if detail else problem)
+        self.problem = problem
 
 
 class Copied(NamedTuple):
@@ -140,6 +151,22 @@ def _width(value: object) -> int | None:
     return len(value) if isinstance(value, list) else 0
 
 
+def refused(status: str, document: Mapping[str, Any]) -> RefusedError:
+    """What an error of the shadow's says: its sentence may repeat a row, its reason does not."""
+    reason, detail = document.get("reason"), document.get("error")
+    word = f", {reason}" if isinstance(reason, str) and _REASON.fullmatch(reason) else ""
+    return RefusedError(status + word, detail[:MAX_DETAIL] if isinstance(detail, str) else "")
+
+
+def _object(content: bytes) -> dict[str, Any]:
+    """The JSON object of an answer; an empty one where it is none."""
+    try:
+        document = orjson.loads(content)
+    except orjson.JSONDecodeError:
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
 class Mirror:
     """The copies for one shadow, from `start` to `stop`; `offer` is all that the request path sees of it."""
 
@@ -162,6 +189,7 @@ class Mirror:
         self._sampler = Sampler(settings.share)
         self._incarnation = secrets.token_hex(8)
         self._agreement = Agreement()
+        self._problem = ""
         self._waiting: deque[Copied] = deque()
         self._rows = 0
         self._some = asyncio.Event()
@@ -173,7 +201,7 @@ class Mirror:
     @property
     def shadowed(self) -> Shadowed:
         """What was found so far, as `/drift` carries it."""
-        return Shadowed(self._incarnation, self._settings.revision, self._agreement)
+        return Shadowed(self._incarnation, self._settings.revision, self._agreement, self._problem)
 
     def change(self, settings: ShadowSettings | None) -> bool:
         """Take settings of the same shadow, whose count goes on; False where they are of another, or of none."""
@@ -304,6 +332,7 @@ class Mirror:
                 break
             except TimeoutError as error:
                 self._complain("failed", error)
+                self._problem = self._problem or str(error)
                 agreement, until = Agreement(failed=part.rows.shape[0]), -math.inf
             except RefusedError as error:
                 self._complain("failed", error)
@@ -311,6 +340,7 @@ class Mirror:
                 if len(part.sizes) > 1:
                     parts += reversed(part.halves())
                     continue
+                self._problem = self._problem or error.problem
                 agreement = Agreement(failed=part.rows.shape[0])
             found += agreement
             self._count(agreement)
@@ -330,16 +360,11 @@ class Mirror:
         status, content = await self._post(client, encode({"inputs": part.rows}))
         if status != OK:
             message = f"HTTP {status}"
-            raise AwayError(message) if status in AWAY else RefusedError(message)
-        try:
-            document = orjson.loads(content)
-        except orjson.JSONDecodeError as error:
-            message = f"the answer is not JSON of at most {MAX_ANSWER_BYTES} bytes"
-            raise RefusedError(message) from error
-        predictions = document.get("predictions") if isinstance(document, dict) else None
+            raise AwayError(message) if status in AWAY else refused(message, _object(content))
+        predictions = _object(content).get("predictions")
         agreement = compared(self._task, part.said, predictions)
         if agreement is None:
-            message = "the answer has no prediction of the same form for each row"
+            message = f"no prediction of the same form for each row in at most {MAX_ANSWER_BYTES} bytes of JSON"
             raise RefusedError(message)
         return agreement
 

@@ -415,18 +415,18 @@ def test_a_shadow_that_fails_slowly_is_not_asked_without_end(mirroring, eventual
 
 
 @pytest.mark.parametrize(
-    ("content", "message"),
+    "content",
     [
-        (b"?", "not JSON"),
-        (b"", "not JSON"),
-        (b"[1]", "no prediction"),
-        (b'{"predictions": {"0": 1}}', "no prediction"),
-        (b'{"predictions": [1, 2]}', "no prediction"),
-        (b'{"predictions": ["1"]}', "no prediction"),
-        (b'{"predictions": [1], "more": "%b"}' % (b"." * MAX_ANSWER_BYTES), "not JSON"),
+        b"?",
+        b"",
+        b"[1]",
+        b'{"predictions": {"0": 1}}',
+        b'{"predictions": [1, 2]}',
+        b'{"predictions": ["1"]}',
+        b'{"predictions": [1], "more": "%b"}' % (b"." * MAX_ANSWER_BYTES),
     ],
 )
-def test_an_answer_of_another_form_is_a_failure(mirroring, eventually, content, message):
+def test_an_answer_of_another_form_is_a_failure(mirroring, eventually, content):
     """Whatever it is; the next rows have their turn."""
     shadow = Shadow(lambda rows: http(content) if rows == [[13]] else http(sums(rows)))
 
@@ -440,7 +440,38 @@ def test_an_answer_of_another_form_is_a_failure(mirroring, eventually, content, 
 
     rig = asyncio.run(scenario())
     assert (1, 0, 1) == rig.found
-    assert message in rig.warnings[0]["message"]
+    assert "no prediction of the same form for each row" in rig.warnings[0]["message"]
+    assert rig.mirror.shadowed.problem in rig.warnings[0]["message"]
+
+
+@pytest.mark.parametrize(
+    ("document", "problem"),
+    [
+        ({"error": "inputs[0] has 1 value: 4711", "reason": "InvalidInputs"}, "HTTP 400, InvalidInputs"),
+        ({"error": "4711"}, "HTTP 400"),
+        ({"error": ["4711"], "reason": "4711"}, "HTTP 400"),
+        ({"reason": "A" * 65}, "HTTP 400"),
+        (["4711"], "HTTP 400"),
+        (b"4711", "HTTP 400"),
+    ],
+)
+def test_what_a_shadow_says_of_a_row_stays_in_the_log(mirroring, eventually, document, problem):
+    """The resource, which more people may read, has the reason alone; of several the first."""
+    answers = [http({"reason": "Later"}, 422), http(document, 400)]
+
+    async def scenario():
+        async with mirroring(Shadow(lambda _: answers.pop())) as rig:
+            assert rig.mirror.shadowed.problem == ""
+            for number in (1, 2):
+                rig.offer([[4711]])
+                await eventually(lambda: sum(rig.found) == number)  # noqa: B023 - at once
+            return rig
+
+    rig = asyncio.run(scenario())
+    assert problem == rig.mirror.shadowed.problem
+    assert f"RefusedError: {problem}" in rig.warnings[0]["message"]
+    told = isinstance(document, dict) and isinstance(document.get("error"), str)
+    assert told == ("4711" in rig.warnings[0]["message"])
 
 
 def test_what_is_no_number_fails_for_its_row_alone(mirroring, eventually):
