@@ -26,12 +26,13 @@ from kubernetes.aio.config import ConfigException
 from aiops_operator import handlers, names, tracing
 from aiops_operator.cluster import Cluster, load_configuration
 from aiops_operator.desired import Capabilities
-from aiops_operator.drift import PodClient, Poller, Timing
 from aiops_operator.errors import ApiError, SettingsError
 from aiops_operator.health import Health, running_watchers
 from aiops_operator.lease import Lease
 from aiops_operator.metrics import Metrics
 from aiops_operator.names import Key, Kind
+from aiops_operator.podclient import PodClient
+from aiops_operator.poller import Poller, Timing
 from aiops_operator.reconcile import Reconciler
 from aiops_operator.reflector import Reflectors, Watched
 from aiops_operator.settings import Settings

@@ -1,21 +1,13 @@
-"""Polls `/drift` of all ready pods of each service and merges what they say into one verdict a service.
+"""What the pods of a service say, merged into one verdict; pure.
 
-A missed poll loses nothing and a repeated one adds nothing: a cursor per incarnation remembers the blocks already seen. The
-key of a service is enqueued only when something that its status shows has changed.
+A missed poll loses nothing and a repeated one adds nothing: a cursor per incarnation remembers the blocks already seen.
 """
 
-import asyncio
 import datetime as dt
-import logging
 import math
-import random
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
-
-import aiohttp
-import orjson
 
 from aiops_drift import (
     RATE_SECONDS,
@@ -31,37 +23,24 @@ from aiops_drift import (
     in_order,
     observe,
     reconsider,
-    reports_from,
     run_length,
     verdict,
 )
 from aiops_drift.verdict import RECOVERY_FRACTION, WINDOW_ROWS
-from aiops_operator import shadow, status
+from aiops_operator import status
 from aiops_operator.api import Drift, InferenceService
 from aiops_operator.errors import PodError
-from aiops_operator.metrics import Metrics
-from aiops_operator.names import CONTAINER_PORT, Key
 from aiops_operator.shadow import Compared
-from aiops_operator.status import Finding, Mounted, Problem
-from aiops_operator.tracing import span_of
+from aiops_operator.status import Finding
 
-HTTP_OK: Final = 200
-CONCURRENCY: Final = 32
-TIMEOUT: Final = 3.0  # seconds for one answer
-MAX_REPORT: Final = 4 * 2**20  # bytes: more than the blocks that a pod keeps of the most features it may have
-MAX_HEALTH: Final = 64 * 2**10
-CHUNK: Final = 64 * 2**10
 SILENT_ROUNDS: Final = 6  # polls without any answer after which the verdict is unknown
 MAX_CURSORS: Final = 256  # incarnations remembered a service: more than a rollout of 100 pods makes
 MAX_COUNTS: Final = 256  # processes whose comparisons are remembered, beyond those that live
 MAX_CURSOR_NUMBERS: Final = 2**17  # the same, times features: a pod may change its incarnation at each poll
 BATCH_ROWS: Final = 50  # rows that a pod gathers before it validates them
-JITTER: Final = 0.1
 BY_WEIGHT: Final = ("failed", "error", "passed", "pending", "disabled")  # of expectations, the worst first
 
 Answer = tuple[Report, ...] | PodError
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -355,245 +334,3 @@ def _of_identity(memory: Memory, identity: tuple[str, str], reports: Mapping[Pod
     goes_on = memory.identity is None or memory.identity == (identity[0], "")
     state = State(drifting=memory.state.drifting and goes_on)
     return Memory(state=state, identity=identity, baseline=baseline, settled_at=memory.settled_at), baseline
-
-
-@dataclass(frozen=True)
-class Timing:
-    """When to poll.
-
-    Attributes:
-        interval: seconds between two polls of a service, ±10%.
-        clock: the time of day, for what the status shows.
-        rng: spreads the polls of many services.
-    """
-
-    interval: float
-    clock: Callable[[], dt.datetime]
-    rng: random.Random
-
-
-@dataclass
-class _Tracked:
-    """One service's task and what it works on."""
-
-    service: InferenceService
-    pods: tuple[Pod, ...]
-    mounted: Mounted
-    memory: Memory
-    second: Second | None = None
-    gist: tuple[object, ...] = ()
-    wake: asyncio.Event = field(default_factory=asyncio.Event)
-    task: "asyncio.Task[None] | None" = None
-
-
-class PodClient:
-    """Asks pods over HTTP, trusting neither the time they take nor the size of what they say."""
-
-    def __init__(self, *, port: int = CONTAINER_PORT) -> None:
-        self._port = port
-        self._limit = asyncio.Semaphore(CONCURRENCY)
-        self._reading = asyncio.Lock()
-        self._session: aiohttp.ClientSession | None = None
-
-    async def close(self) -> None:
-        """Close the connections."""
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
-
-    async def report(self, address: str, after: int | None = None) -> tuple[Report, ...]:
-        """Read `GET /drift`, a report of each process, only blocks with a greater number than `after` where it is given.
-
-        Raises:
-            PodError: no answer in time, one that is too large, or one that is not the document.
-        """
-        query = f"?after={after}" if after is not None else ""
-        code, body = await self._get(address, f"/drift{query}", MAX_REPORT)
-        if code != HTTP_OK:
-            message = f"/drift answered {code}"
-            raise PodError(message)
-        try:
-            # One at a time, with a turn for all other work before each: a hostile answer takes a third of a second.
-            async with self._reading:
-                await asyncio.sleep(0)
-                return reports_from(orjson.loads(body))
-        except (ValueError, RecursionError) as error:  # DriftError is a ValueError
-            message = f"/drift is not understood: {error}"
-        # Outside the except block: an error that is kept must not keep what a pod has sent.
-        raise PodError(message)
-
-    async def problem(self, address: str) -> Problem | None:
-        """What a pod that is not ready says of itself on /health; None where it says nothing of use."""
-        try:
-            code, body = await self._get(address, "/health", MAX_HEALTH)
-            document = orjson.loads(body)
-        except (PodError, ValueError, RecursionError):
-            return None
-        return None if code == HTTP_OK else status.said_by_pod(document)
-
-    async def _get(self, address: str, path: str, limit: int) -> tuple[int, bytes]:
-        host = f"[{address}]" if ":" in address else address
-        url = f"http://{host}:{self._port}{path}"
-        try:
-            async with self._limit, self._open().get(url, allow_redirects=False) as response:
-                body = bytearray()
-                async for chunk in response.content.iter_chunked(CHUNK):
-                    body += chunk
-                    if len(body) > limit:
-                        message = f"{path} is larger than {limit} bytes"
-                        raise PodError(message)
-                return response.status, bytes(body)
-        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-            message = f"no answer from {url}: {error or type(error).__name__}"
-            raise PodError(message) from error
-
-    def _open(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=CONCURRENCY),
-                timeout=aiohttp.ClientTimeout(total=TIMEOUT),
-                auto_decompress=False,
-                headers={"Accept-Encoding": "identity", "User-Agent": "aiops-operator"},
-                cookie_jar=aiohttp.DummyCookieJar(),
-            )
-        return self._session
-
-
-class Poller:
-    """Keeps one task a service, which asks its pods every `interval` seconds."""
-
-    def __init__(self, client: PodClient, enqueue: Callable[[Key], None], metrics: Metrics, timing: Timing) -> None:
-        self._client = client
-        self._enqueue = enqueue
-        self._metrics = metrics
-        self._timing = timing
-        self._tracked: dict[Key, _Tracked] = {}
-
-    def track(
-        self, service: InferenceService, pods: Sequence[Pod], mounted: Mounted, second: Second | None = None
-    ) -> Finding:
-        """Ask these pods from now on, judge what is known by the thresholds of now, and say what that gives.
-
-        `second` is a revision to be compared with theirs, of which nothing need be known: what is, is kept.
-        """
-        tracked = self._tracked.get(service.key)
-        if tracked is None or tracked.service.uid != service.uid:
-            self.forget(service.key)
-            tracked = _Tracked(service, (), mounted, taken_over(service))
-            tracked.task = asyncio.create_task(self._poll_forever(tracked), name=f"poller of {service.key}")
-            self._tracked[service.key] = tracked
-        tracked.memory = adjusted(tracked.memory, tracked.service.drift, service.drift)
-        second = _continued(tracked, service, second)
-        if tracked.pods != tuple(pods) or (second and second.pods) != (tracked.second and tracked.second.pods):
-            tracked.wake.set()  # a new pod is asked at once: the model it has loaded is waited for
-        tracked.service, tracked.pods, tracked.mounted, tracked.second = service, tuple(pods), mounted, second
-        tracked.gist = shadow.gist(service, second.compared) if second else ()
-        self._publish(tracked)
-        return tracked.memory.finding
-
-    def compared(self, key: Key) -> Compared:
-        """What is known of the second revision; nothing where there is none."""
-        tracked = self._tracked.get(key)
-        return tracked.second.compared if tracked is not None and tracked.second is not None else Compared()
-
-    def written(self, key: Key, document: Mapping[str, Any]) -> None:
-        """Remember the status as written, so that only what differs from it is a cause."""
-        tracked = self._tracked.get(key)
-        if tracked is not None:
-            tracked.service = replace(tracked.service, status=document)
-
-    def forget(self, key: Key) -> None:
-        """Stop asking a service that is gone."""
-        tracked = self._tracked.pop(key, None)
-        if tracked is not None and tracked.task is not None:
-            tracked.task.cancel()
-        self._metrics.forget(key)
-
-    async def close(self) -> None:
-        """Stop asking altogether."""
-        tasks = [tracked.task for tracked in self._tracked.values() if tracked.task is not None]
-        self._tracked.clear()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-    async def _poll_forever(self, tracked: _Tracked) -> None:
-        while True:
-            tracked.wake.clear()
-            try:
-                await self._poll(tracked)
-            except Exception:  # a service's poller outlives whatever its pods may answer
-                logger.exception("polling %s failed", tracked.service.key)
-            pause = self._timing.interval * self._timing.rng.uniform(1 - JITTER, 1 + JITTER)
-            try:
-                # With no pods there is nothing to ask until there is one.
-                await asyncio.wait_for(tracked.wake.wait(), pause if tracked.pods else None)
-            except TimeoutError:
-                continue
-
-    async def _poll(self, tracked: _Tracked) -> None:
-        pods = tracked.pods
-        if not pods:
-            return
-        started = time.perf_counter()
-        with span_of("drift poll", tracked.service.key):
-            second = tracked.second
-            beside = second.pods if second else ()
-            answers = await asyncio.gather(
-                *(self._ask(tracked.memory, pod) for pod in pods),
-                *(self._ask(second.memory, pod) for pod in beside if second),
-            )
-        settled_at = tracked.memory.settled_at
-        oldest = (self._timing.clock() - settled_at).total_seconds() if settled_at else math.inf
-        round_ = dict(zip(pods, answers[: len(pods)], strict=True))
-        if second is not None and tracked.second is not None and tracked.second.revision == second.revision:
-            own = dict(zip(beside, answers[len(pods) :], strict=True))
-            tracked.second = merge_second(tracked.second, round_, own, tracked.service.drift)
-        tracked.memory = merge(tracked.memory, round_, tracked.service.drift, oldest=oldest)
-        self._metrics.poll_seconds.observe(time.perf_counter() - started)
-        self._publish(tracked)
-        ready = [pod.name for pod in tracked.pods]
-        view = status.pods_view(tracked.service, ready, tracked.mounted, tracked.memory.finding, self._timing.clock())
-        news = tracked.second and shadow.gist(tracked.service, tracked.second.compared) != tracked.gist
-        if news or not view.is_shown_by(tracked.service.status):
-            self._enqueue(tracked.service.key)
-
-    async def _ask(self, memory: Memory, pod: Pod) -> Answer:
-        known = memory.heard.get(pod.name)
-        # A number is one process's: where several count, all tell what they keep.
-        incarnation = known.incarnation if known and len(known.incarnations) == 1 else ""
-        cursor = memory.cursors.get(incarnation)
-        try:
-            reports = await self._client.report(pod.address, cursor.number if cursor else None)
-            if cursor and [report.incarnation for report in reports] != [incarnation]:
-                # Another process: a number of the one before means nothing to it.
-                reports = await self._client.report(pod.address)
-        except PodError as error:
-            self._metrics.polls.labels("error").inc()
-            return error
-        except Exception as error:  # whatever one pod may answer, the others are heard
-            logger.exception("pod %s could not be polled", pod.name)
-            self._metrics.polls.labels("error").inc()
-            return PodError(f"/drift is not understood: {type(error).__name__}")
-        self._metrics.polls.labels("success").inc()
-        return reports
-
-    def _publish(self, tracked: _Tracked) -> None:
-        finding = tracked.memory.finding
-        monitored = tracked.service.monitoring.mode != "none"
-        self._metrics.monitored_pods.labels(*tracked.service.key).set(len(tracked.pods) if monitored else 0)
-        if finding.verdict is not None:
-            service, said = tracked.service, finding.verdict
-            detected = status.detected(finding, service.drift)
-            acknowledged = bool(detected) and status.acknowledged(service)
-            self._metrics.set_drift(service.key, said, detected=detected, acknowledged=acknowledged)
-        agreement = tracked.second.compared.agreement if tracked.second else None
-        self._metrics.set_shadow(tracked.service.key, agreement)
-
-
-def _continued(tracked: _Tracked, service: InferenceService, second: Second | None) -> Second | None:
-    """What is known of a second revision is kept, and judged by the thresholds of now."""
-    known = tracked.second
-    if second is None or known is None or known.revision != second.revision:
-        return second
-    return replace(known, pods=second.pods, memory=adjusted(known.memory, tracked.service.drift, service.drift))

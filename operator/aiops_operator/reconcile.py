@@ -25,7 +25,7 @@ from aiops_operator.desired import (
     mounted_of,
     superfluous_copies,
 )
-from aiops_operator.drift import Pod, PodClient, Poller, Second
+from aiops_operator.drift import Pod, Second
 from aiops_operator.errors import ApiError, ConflictError, ForbiddenError, InvalidError, SpecError
 from aiops_operator.live import (
     age_of,
@@ -44,6 +44,8 @@ from aiops_operator.live import (
     with_hash,
 )
 from aiops_operator.names import Key, Kind
+from aiops_operator.podclient import PodClient
+from aiops_operator.poller import Poller
 from aiops_operator.status import Observation, Problem
 from aiops_operator.store import Store, is_partial, partial
 from aiops_operator.workqueue import Done

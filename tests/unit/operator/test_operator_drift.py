@@ -17,9 +17,11 @@ from aiops_drift import Agreement, Counts, Expectations, Profile, Recorder, Shad
 from aiops_operator import drift, status
 from aiops_operator.api import Webhook
 from aiops_operator.desired import announcements
-from aiops_operator.drift import Memory, Pod, PodClient, Poller, Second, Timing
+from aiops_operator.drift import Memory, Pod, Second
 from aiops_operator.errors import PodError
 from aiops_operator.metrics import Metrics
+from aiops_operator.podclient import MAX_REPORT, PodClient
+from aiops_operator.poller import Poller, Timing
 from aiops_operator.status import Mounted, Problem
 
 BASELINE = np.random.default_rng(1).normal([5.0, 1.0], [1.0, 0.1], size=(200, 2))
@@ -507,7 +509,7 @@ def test_a_report_is_read():
         ({"text": "no json"}, "/drift is not understood"),
         ({"text": "[" * 100_000}, "/drift is not understood"),
         ({"text": '{"version": 2}'}, "/drift is not understood: document.features"),
-        ({"body": b"x" * (drift.MAX_REPORT + 1)}, "/drift is larger than"),
+        ({"body": b"x" * (MAX_REPORT + 1)}, "/drift is larger than"),
         ({"status": 302, "headers": {"Location": "http://127.0.0.1:1/"}}, "/drift answered 302"),
     ],
 )
