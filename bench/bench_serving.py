@@ -17,7 +17,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -53,6 +53,7 @@ class Server:
         ready: what answers 200 when it is ready.
         key: what the rows are called in the body; `v2` for a tensor.
         environment: beside the artifacts' paths.
+        shadow: whether copies of all rows go to another server of its kind, on the core of the load.
     """
 
     command: tuple[str, ...]
@@ -60,12 +61,15 @@ class Server:
     ready: str = "/health"
     key: str = "inputs"
     environment: Mapping[str, str] = field(default_factory=dict)
+    shadow: bool = False
 
 
 def servers(python: str) -> dict[str, Server]:
     """All that can be measured here."""
+    ours = Server((python, "-m", "aiops_inference"), environment={"PORT": str(PORT), "HOST": "127.0.0.1"})
     return {
-        "ours": Server((python, "-m", "aiops_inference"), environment={"PORT": str(PORT), "HOST": "127.0.0.1"}),
+        "ours": ours,
+        "shadowed": replace(ours, shadow=True),
         "floor": Server((python, str(HERE / "floor.py"), str(PORT)), ready="/"),
         "textbook": Server((python, str(HERE / "textbook.py"), str(PORT))),
         **{
@@ -98,20 +102,36 @@ def artifacts(directory: Path) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def running(server: Server, environment: Mapping[str, str], log: Path) -> Iterator[tuple[int, float]]:
+def with_shadow(server: Server, environment: Mapping[str, str], directory: Path) -> Iterator[Mapping[str, str]]:
+    """The environment of a server that is to have a shadow, which runs; of any other as it is."""
+    if not server.shadow:
+        yield environment
+        return
+    port, runtime = PORT + 1, directory / "runtime.yaml"
+    runtime.write_text(json.dumps({"shadow": {"url": f"http://127.0.0.1:{port}", "revision": "bench"}}))
+    own = {"PORT": str(port), "DRIFT_STATE": "off", "LOG_PREDICTIONS": "0"}
+    beside = replace(server, environment={**server.environment, **own})
+    with running(beside, environment, directory / "shadow.log", port, core=1):
+        yield {**environment, "RUNTIME_CONFIG": str(runtime)}
+
+
+@contextlib.contextmanager
+def running(
+    server: Server, environment: Mapping[str, str], log: Path, port: int = PORT, core: int = 0
+) -> Iterator[tuple[int, float]]:
     """The server's process id and the seconds until it was ready; it has ended when the block ends."""
-    _until_free()
+    _until_free(port)
     started = time.monotonic()
     with log.open("wb") as output:
         process = subprocess.Popen(
-            ["taskset", "-c", "0", *server.command],
+            ["taskset", "-c", str(core), *server.command],
             env={**os.environ, "OMP_NUM_THREADS": "1", **environment, **server.environment},
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
     try:
-        yield process.pid, _until_ready(server, process, started, log)
+        yield process.pid, _until_ready(server, process, started, log, port)
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGTERM)
@@ -122,12 +142,12 @@ def running(server: Server, environment: Mapping[str, str], log: Path) -> Iterat
             process.wait()
 
 
-def _until_free() -> None:
+def _until_free(port: int) -> None:
     """Wait for what the server before has left running: it would be measured in the next one's place."""
     deadline = time.monotonic() + START_TIMEOUT
     while True:
         try:
-            socket.create_server(("127.0.0.1", PORT)).close()
+            socket.create_server(("127.0.0.1", port)).close()
         except OSError:
             if time.monotonic() > deadline:
                 raise
@@ -136,9 +156,9 @@ def _until_free() -> None:
             return
 
 
-def _until_ready(server: Server, process: "subprocess.Popen[bytes]", started: float, log: Path) -> float:
+def _until_ready(server: Server, process: "subprocess.Popen[bytes]", started: float, log: Path, port: int) -> float:
     while time.monotonic() - started < START_TIMEOUT and process.poll() is None:
-        url = f"http://127.0.0.1:{PORT}{server.ready}"
+        url = f"http://127.0.0.1:{port}{server.ready}"
         with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=2):  # an HTTPError is an OSError
             return time.monotonic() - started
         time.sleep(0.02)
@@ -207,7 +227,10 @@ def measure(names: list[str], rounds: int, seconds: int) -> dict[str, dict[str, 
         for round_ in range(rounds):
             for name in names:
                 own = {**environment, "DRIFT_STATE": str(directory / f"state-{round_}.json")}
-                with running(known[name], own, directory / f"{name}.log") as (pid, start):
+                with (
+                    with_shadow(known[name], own, directory) as its,
+                    running(known[name], its, directory / f"{name}.log") as (pid, start),
+                ):
                     load(known[name], *HEADLINE, 1, directory)
                     figures: dict[str, Any] = {"start_s": start}
                     for rows, connections in LOADS:

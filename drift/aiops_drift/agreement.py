@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 Array = npt.NDArray[np.float64]
 
-LARGEST: Final = 1e150  # of a prediction: the square of one, and sums of such squares, stay finite
+LARGEST: Final = 1e140  # of a prediction: sums of squares stay within what a report may carry, for any number of rows
 FARTHEST: Final = 1e6  # a distance beyond it says nothing more
 
 
