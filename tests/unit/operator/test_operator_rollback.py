@@ -1,37 +1,15 @@
 """Which revision a service runs."""
 
 import pytest
+from revisions import COPY, live, revision
 
 from aiops_operator import resources, rollback
-from aiops_operator.resources import Failed, History, Stored
+from aiops_operator.resources import Failed, History
 
 CLAIM = {"persistentVolumeClaim": {"claimName": "disk"}}
-COPY = {"configMap": {"name": "iris-model-0123456789"}}
 PINNED = [{"name": "MODEL_SHA256", "value": "ab" * 32}]
 FAILED = Failed("b", "DigestMismatch", "it has other bytes")
-
-
-def revision(digest, volume=COPY, env=()):
-    """A pod template and its hash."""
-    template = {
-        "metadata": {"annotations": {"aiops-quality.io/template-hash": digest}},
-        "spec": {"containers": [{"env": list(env)}], "volumes": [{"name": "artifacts", **volume}]},
-    }
-    return Stored(digest, template)
-
-
 A, B, C = (revision(digest) for digest in "abc")
-
-
-def live(service, applied, history=None, *, complete=False, exceeded=False):
-    """A Deployment with this template, its rollout done, failed or under way."""
-    body = resources.with_template(service, applied.template, history or History())
-    pods = {"updatedReplicas": 1, "replicas": 1, "availableReplicas": 1} if complete else {"replicas": 1}
-    late = [{"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded"}] if exceeded else []
-    return body | {
-        "metadata": body["metadata"] | {"generation": 1},
-        "status": pods | {"observedGeneration": 1, "conditions": late},
-    }
 
 
 def decided(service, wanted, deployment):

@@ -7,11 +7,12 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from revisions import live, revision
 
 from aiops_drift import Agreement, Apart, Verdict
-from aiops_operator import resources, shadow, status
+from aiops_operator import shadow, status
 from aiops_operator.api import InferenceService
-from aiops_operator.resources import Failed, History, Stored
+from aiops_operator.resources import Failed, History
 from aiops_operator.shadow import Compared, Seen
 from aiops_operator.status import Finding, Problem
 
@@ -19,29 +20,7 @@ SHADOW = {"rollout": {"strategy": "Shadow", "shadow": {"minRows": 100, "maxDista
 GOOD = {"goodRevision": "a"}
 LATER = dt.datetime(2030, 1, 2, 4, 0, tzinfo=dt.UTC)
 DIGEST = "sha256:" + "3f9a1c2" + "0" * 57
-
-
-def revision(digest, volume=None):
-    """A pod template and its hash."""
-    template = {
-        "metadata": {"annotations": {"aiops-quality.io/template-hash": digest}},
-        "spec": {"containers": [], "volumes": [{"name": "artifacts", **(volume or {"configMap": {"name": "copy"}})}]},
-    }
-    return Stored(digest, template)
-
-
 A, B, C = (revision(digest) for digest in "abc")
-
-
-def live(service, applied, history=None, *, complete=False, exceeded=False):
-    """A Deployment with this template, its rollout done, failed or under way."""
-    body = resources.with_template(service, applied.template, history or History())
-    pods = {"updatedReplicas": 1, "replicas": 1, "availableReplicas": 1} if complete else {"replicas": 1}
-    late = [{"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded"}] if exceeded else []
-    return body | {
-        "metadata": body["metadata"] | {"generation": 1},
-        "status": pods | {"observedGeneration": 1, "conditions": late},
-    }
 
 
 def alone(make, *, complete=True, exceeded=False):
