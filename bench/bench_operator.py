@@ -47,6 +47,7 @@ METADATA: Final = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v
 METRICS: Final = "http://127.0.0.1:18081/metrics"
 FIRST_POD: Final = ipaddress.ip_address("127.16.0.1")
 POLL: Final = 15  # seconds between looks at a pod
+DEADLINE: Final = 120  # seconds: of a rollout, unless a service says otherwise
 TIMEOUT: Final = 1200.0
 SCALE: Final = (100, 300, 1000, 3000)
 WRITES: Final = ("POST", "PUT", "PATCH", "DELETE")
@@ -347,6 +348,8 @@ def _measured(controller: Controller, admin: Admin, pid: int, options: argparse.
     if options.single:
         figures["single_p50_s"] = statistics.median(_single(controller, deployments, admin, i) for i in range(20))
     if options.rest:
+        # Of pods that never get ready the end is told when the deadline of their rollout has passed: that is no rest yet.
+        _quiet(DEADLINE + 10)
         used, written = cpu(pid), client_writes()
         time.sleep(options.rest)
         figures["rest_cpu"] = (cpu(pid) - used) / options.rest
@@ -360,10 +363,15 @@ def _settled(admin: Admin, n: int) -> None:
     """Wait for the pods, which Kubernetes' own controllers make at a rate of theirs, and for all that is said of them."""
     with admin.client() as client:
         _until(lambda: len(_pods(client)) == n, "each service has its pod", TIMEOUT, 2)
+    _quiet(4)
+
+
+def _quiet(seconds: int) -> None:
+    """Wait until nothing was written for so long."""
     before = -1.0
     while (now := client_writes()) != before:
         before = now
-        time.sleep(4)
+        time.sleep(seconds)
 
 
 def _foreign(admin: Admin, count: int) -> None:

@@ -85,6 +85,10 @@ def test_a_revision_that_agrees_is_rolled_out(api, pods):
     api.wait("Ready", "True", "RolledOut")
     assert "Promoted" == api.status()["shadow"]["state"]
     assert {"ShadowStarting", "ShadowPromoted", "Ready"} <= set(api.reasons())
+    # Who wants the one before back has it at once.
+    api.artifacts()
+    until(lambda: mounted(api) == before)
+    assert gone(api)
 
 
 def test_a_revision_that_disagrees_never_serves(api, pods, start):
