@@ -38,22 +38,32 @@ def shadowed(namespace):
 
 
 def compare(namespace, manifest):
-    """Change the model, wait until requests are copied, and send some; what the serving pod then says."""
+    """Change the model, and wait until requests are copied to a shadow of it; its revision."""
     before = namespace.get("infs", "iris")["status"].get("shadow", {}).get("revision")
     namespace.apply(manifest)
-    until(
+    revision = until(
         lambda: namespace.get("infs", "iris")["status"].get("shadow", {}),
         lambda shown: shown.get("state") == "Comparing" and shown["revision"] != before,
         120,
         lambda: namespace.kubectl("describe", "infs", "iris") + namespace.kubectl("get", "pods"),
-    )
-    until(lambda: shadowed(namespace), seconds=90)
-    return namespace.get("infs", "iris")["status"]["shadow"]["revision"]
+    )["revision"]
+    # Until then the pod may have the settings of the revision before.
+    until(lambda: (shadowed(namespace) or {}).get("revision") == revision, seconds=90)
+    return revision
+
+
+def fed(namespace):
+    """Send real rows, as clients do all the while, until the revision is decided on; what is shown of it then."""
+
+    def look():
+        namespace.predict("iris", IRIS.rows[GENERATOR.integers(0, len(IRIS.rows), 50)].round(3).tolist())
+        return namespace.get("infs", "iris")["status"]["shadow"]
+
+    return until(look, lambda shown: shown["state"] in {"Promoted", "Rejected"}, 120, every=0.2)
 
 
 def test_a_shadow_decides(namespace, iris_configmap, measured):
     """A model that says something else never serves; one that agrees is rolled out; nothing is left of either's shadow."""
-    sent = IRIS.rows[GENERATOR.integers(0, len(IRIS.rows), 300)].round(3).tolist()
     namespace.apply(iris_configmap)
     namespace.apply(SERVICE)
     namespace.wait("iris", "Ready", "True")
@@ -62,9 +72,8 @@ def test_a_shadow_decides(namespace, iris_configmap, measured):
 
     wrong, _ = trained(classes=(1, 2, 0))
     revision = compare(namespace, wrong)
-    namespace.send("iris", sent, per_request=50)
+    shown = fed(namespace)
     ready = namespace.wait("iris", "Ready", "False", "ShadowRejected")
-    shown = namespace.get("infs", "iris")["status"]["shadow"]
     assert (revision, "PredictionsDiffer", True) == (shown["revision"], shown["reason"], float(shown["distance"]) > 0.9)
     assert "The one before serves on" in ready["message"]
     assert [0, 2] == namespace.predict("iris", [[5.1, 3.5, 1.4, 0.2], [6.5, 3.0, 5.5, 1.8]])["predictions"]
@@ -75,10 +84,7 @@ def test_a_shadow_decides(namespace, iris_configmap, measured):
 
     right, digest = trained(rows=slice(0, 149))
     compare(namespace, right)
-    namespace.send("iris", sent, per_request=50)
-    promoted = until(
-        lambda: namespace.get("infs", "iris")["status"]["shadow"], lambda seen: seen["state"] == "Promoted", 90
-    )
+    promoted = fed(namespace)
     measured["rows compared until a model was promoted"] = promoted["rows"]
     assert (digest, "Compared", False) == (
         promoted["model"]["digest"],
