@@ -77,8 +77,7 @@ class World:
         """Where the shadow answers, by the address of its Service: pods need not resolve names; empty where there is none."""
         service = self.children.get((names.SERVICE, names.shadow(self.service.key.name)))
         address = str((service or {}).get("spec", {}).get("clusterIP") or "")
-        host = f"[{address}]" if ":" in address else address
-        return f"http://{host}:{names.SERVICE_PORT}" if host not in {"", "None"} else ""
+        return f"http://{names.host(address)}:{names.SERVICE_PORT}" if address not in {"", "None"} else ""
 
 
 @dataclass(frozen=True)

@@ -148,6 +148,11 @@ def url(key: Key) -> str:
     return f"http://{key.name}.{key.namespace}.svc:{SERVICE_PORT}"
 
 
+def host(address: str) -> str:
+    """An IP address as a URL has it."""
+    return f"[{address}]" if ":" in address else address
+
+
 def service_selector(name: str) -> str:
     """Label selector of everything that was made for a service (within its namespace)."""
     return f"{CHILD_SELECTOR},{LABEL_SERVICE}={name}"

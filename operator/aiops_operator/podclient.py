@@ -9,7 +9,7 @@ import orjson
 from aiops_drift import Report, reports_from
 from aiops_operator import status
 from aiops_operator.errors import PodError
-from aiops_operator.names import CONTAINER_PORT
+from aiops_operator.names import CONTAINER_PORT, host
 from aiops_operator.status import Problem
 
 HTTP_OK: Final = 200
@@ -66,8 +66,7 @@ class PodClient:
         return None if code == HTTP_OK else status.said_by_pod(document)
 
     async def _get(self, address: str, path: str, limit: int) -> tuple[int, bytes]:
-        host = f"[{address}]" if ":" in address else address
-        url = f"http://{host}:{self._port}{path}"
+        url = f"http://{host(address)}:{self._port}{path}"
         try:
             async with self._limit, self._open().get(url, allow_redirects=False) as response:
                 body = bytearray()
