@@ -131,6 +131,18 @@ INFERENCE: Final = (
         "reqps",
     ),
     View(
+        "Shadow: distance of its predictions",
+        [(_of_service("shadow_distance"), "{{name}}")],
+        description="From those of the revision that serves; empty where no revision is compared.",
+    ),
+    View(
+        "Shadow: rows",
+        [
+            (_of_service("shadow_rows"), "{{name}} compared"),
+            (_of_service("shadow_failed_rows"), "{{name}} without a prediction"),
+        ],
+    ),
+    View(
         "Replicas",
         [
             (f"sum by (namespace, service) (inference_ready{PODS})", "{{service}} ready"),

@@ -26,6 +26,8 @@ ROOT = Path(__file__).resolve().parents[2]
 CRDS = ("prometheuses", "servicemonitors", "podmonitors", "probes", "prometheusrules")
 IRIS = load_bundled("iris")
 ROWS = IRIS.rows[np.random.default_rng(5).integers(0, len(IRIS.rows), 300)].round(3)
+ENDLESS = {"strategy": "Shadow", "shadow": {"minRows": 10_000_000}}
+ANOTHER = {"annotations": {"example.com/revision": "another"}}
 PICTURE = ROOT / "grafana" / "picture.py"
 filled = runpy.run_path(str(PICTURE))["filled"]
 
@@ -129,14 +131,15 @@ def shows(samples):
 
 
 def test_annotated_pods_are_scraped_and_every_panel_shows_something(namespace, iris_configmap, plain, tmp_path):
-    """After traffic with an error and with drift in it; the alert on drift fires, and a picture is drawn of what is seen."""
+    """With an error, drift and a shadow in the traffic; the alert on drift fires, and a picture is drawn of what is seen."""
     namespace.apply(iris_configmap)
-    namespace.apply(service(monitoring={"mode": "annotations"}))
+    namespace.apply(service(monitoring={"mode": "annotations"}, rollout=ENDLESS))
     namespace.wait("iris", "Ready", "True")
     until(lambda: plain.up(namespace=namespace.name), lambda seen: len(seen) == 2 and seen == expected(namespace), 60)
     operator = {"namespace": namespace.world.operator_namespace}
     until(lambda: plain.up(**operator), lambda seen: [value for _, value in seen] == ["1"], 60)
 
+    namespace.apply(service(monitoring={"mode": "annotations"}, rollout=ENDLESS, podTemplate=ANOTHER))
     path = f"/api/v1/namespaces/{namespace.name}/services/iris:http/proxy/predict"
 
     wanted = dict(queries())
@@ -146,7 +149,7 @@ def test_annotated_pods_are_scraped_and_every_panel_shows_something(namespace, i
         namespace.kubectl("create", "--raw", path, "--filename=-", stdin="{}", check=False)
         return [title for title, expr in wanted.items() if not shows(plain.query(expr))]
 
-    until(traffic, lambda empty: not empty, 120)
+    until(traffic, lambda empty: not empty, 180)
     firing = until(
         lambda: plain.query(
             f'ALERTS{{alertname="InferenceDriftDetected",alertstate="firing",namespace="{namespace.name}"}}'
