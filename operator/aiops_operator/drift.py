@@ -4,6 +4,7 @@ A missed poll loses nothing and a repeated one adds nothing: a cursor per incarn
 """
 
 import datetime as dt
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -125,7 +126,7 @@ class Second:
     memory: Memory = field(default_factory=Memory)
     heard: Mapping[str, Shadowed] = field(default_factory=dict)
 
-    @property
+    @functools.cached_property
     def compared(self) -> Compared:
         """What all this says."""
         agreement = sum((shadowed.agreement for shadowed in self.heard.values()), Agreement())

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
 from aiops_drift import Agreement
-from aiops_operator import names, resources, rollback, status
+from aiops_operator import resources, rollback, status
 from aiops_operator.api import InferenceService, Shadow
 from aiops_operator.resources import Stored
 from aiops_operator.status import Finding, Problem
@@ -262,9 +262,8 @@ def _evidence(asked: Shadow, compared: Compared, drifting: bool | None, *, exact
         evidence["failedRows"] = found.failed if exact else status.rounded_samples(found.failed)
     if found.distance is not None:
         evidence["distance"] = _text(found.distance)
-    digests = sorted(set(finding.models.values()))
-    if digests:
-        evidence["model"] = {"digest": digests[0], "shortDigest": names.short_digest(digests[0])}
+    if finding.models:
+        evidence["model"] = status.digests(min(finding.models.values()))
     if finding.verdict is not None and drifting is not None:
         said = finding.verdict
         drift = {

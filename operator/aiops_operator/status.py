@@ -402,7 +402,7 @@ def _model(service: InferenceService, ready_pods: Sequence[str], mounted: Mounte
     artifacts = mounted.artifacts or before.get("artifacts")
     model: dict[str, Any] = {}
     if digest:
-        model |= {"digest": digest, "shortDigest": names.short_digest(digest)}
+        model |= digests(digest)
     if artifacts:
         model["artifacts"] = artifacts
     if finding.polled or not ready_pods:
@@ -410,6 +410,11 @@ def _model(service: InferenceService, ready_pods: Sequence[str], mounted: Mounte
     elif "loaded" in before:
         model["loaded"] = before["loaded"]
     return model
+
+
+def digests(digest: str) -> dict[str, str]:
+    """A model's digest as a status shows it: whole, and short for tables."""
+    return {"digest": digest, "shortDigest": names.short_digest(digest)}
 
 
 # --- drift -------------------------------------------------------------------------------------------------------
