@@ -1,7 +1,7 @@
 """What an episode of drift leads to: a Job from the template of a CronJob, once, and again where it fails; pure.
 
 A Job's name follows from the service, the episode and the attempt: however often the operator is started anew between making a
-Job and writing that down, the API server takes it once.
+Job and writing that down, the API server takes it once. An episode is called after when it began, so that stands in the status first.
 """
 
 import datetime as dt
@@ -87,6 +87,8 @@ def _wanted(
     episode = drift.get("episode")
     if not episode or drift.get("acknowledged") or shown.get("state") == RUNNING:
         return Step(shown)
+    if (service.status.get("drift") or {}).get("episode") != episode:
+        return Step(shown, again_after=0.0)
     if shown.get("episode") != episode or shown.get("state") == COOLING_DOWN:
         return _first(wanted, shown, episode, now)
     attempt = shown.get("attempt", 0)

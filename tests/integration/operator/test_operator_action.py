@@ -60,6 +60,30 @@ def test_one_job_an_episode_whatever_happens_to_the_operator(api, start, pods):
     assert [1] == [event["count"] for event in api.all("Event") if event["reason"] == "RetrainingStarted"]
 
 
+def test_an_episode_that_cannot_be_written_at_first_leads_to_one_job(api, start, proxy, pods):
+    """Nothing is made for what the status does not say: by the next second the same drift would be another episode."""
+    api.create("CronJob", {"metadata": {"name": "retrain"}} | RETRAIN)
+    lost = 0
+
+    def rule(method, path, _watch):
+        nonlocal lost
+        refused = method == "PATCH" and path.endswith("/status") and lost < 3
+        lost += refused
+        return 500 if refused else None
+
+    with start(api.namespace, through=proxy):
+        api.serve(SPEC)
+        api.run_pods(list(pods))
+        api.wait("DriftDetected", "Unknown", "InsufficientSamples")
+        proxy.rule = rule
+        for pod in pods.values():
+            pod.receive(160, 9.0)
+        job = state(api, "Running")["job"]
+        until(api.reasons, lambda seen: "RetrainingStarted" in seen)
+    assert (3, [job]) == (lost, [entry["metadata"]["name"] for entry in api.all("Job")])
+    assert "RetrainingRefused" not in api.reasons()
+
+
 def test_a_job_that_was_deleted_has_failed(api, start, pods):
     """It says so, and the next attempt comes after a pause."""
     api.create("CronJob", {"metadata": {"name": "retrain"}} | RETRAIN)
