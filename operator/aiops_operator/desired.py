@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from aiops_operator import names, resources, rollback, shadow, status
 from aiops_operator.api import InferenceService
-from aiops_operator.live import owner_uid
+from aiops_operator.live import owner_uid, pod_hash
 from aiops_operator.names import Kind
 from aiops_operator.resources import Mirror, Mount, Scrape, Stored
 from aiops_operator.shadow import Course
@@ -61,9 +61,9 @@ class World:
         """The live Deployment, whoever made it."""
         return self.children.get((names.DEPLOYMENT, self.service.key.name))
 
-    def own_deployment(self, name: str) -> dict[str, Any] | None:
-        """A live Deployment, unless somebody else made it."""
-        live = self.children.get((names.DEPLOYMENT, name))
+    def own(self, kind: Kind, name: str = "") -> dict[str, Any] | None:
+        """A live object of the service's own name or of another, unless somebody else made it."""
+        live = self.children.get((kind, name or self.service.key.name))
         return live if live is not None and owner_uid(live) == self.service.uid else None
 
     def pods_of(self, app: str) -> list[dict[str, Any]]:
@@ -197,18 +197,18 @@ def scraping(service: InferenceService, capabilities: Capabilities) -> Scrape:
     return Scrape(annotated=mode == "annotations", forced=True)
 
 
-def monitoring(
-    service: InferenceService, capabilities: Capabilities, deployment: Mapping[str, Any] | None
-) -> Condition:
-    """The condition MonitoringReady."""
-    found = _scraped(service, capabilities, deployment)
-    if not service.monitoring.alerts or found.status != "True":
+def monitoring(world: World, capabilities: Capabilities) -> Condition:
+    """The condition MonitoringReady, of a world in which everything has been applied."""
+    found, alerts = _scraped(world, capabilities), world.service.monitoring.alerts
+    if not alerts or found.status != "True":
         return found
-    return replace(found, message=f"{found.message} PrometheusRule {service.key} has the alerts.")
+    if world.own(names.PROMETHEUS_RULE) is None:
+        return _not_applied(names.PROMETHEUS_RULE, world.service)
+    return replace(found, message=f"{found.message} PrometheusRule {world.service.key} has the alerts.")
 
 
-def _scraped(service: InferenceService, capabilities: Capabilities, deployment: Mapping[str, Any] | None) -> Condition:
-    mode = service.monitoring.mode
+def _scraped(world: World, capabilities: Capabilities) -> Condition:
+    service, mode = world.service, world.service.monitoring.mode
     if service.monitoring.alerts and not capabilities.prometheus_rules:
         message = "The cluster serves no PrometheusRule: install the Prometheus Operator, or leave spec.monitoring.alerts out."
         return Condition("MonitoringReady", "False", "PrometheusRuleUnavailable", message)
@@ -217,12 +217,17 @@ def _scraped(service: InferenceService, capabilities: Capabilities, deployment: 
             "MonitoringReady", "True", "Disabled", "spec.monitoring.mode is none: nothing is to be scraped."
         )
     if mode != "annotations" and capabilities.service_monitors:
+        if world.own(names.SERVICE_MONITOR) is None:
+            return _not_applied(names.SERVICE_MONITOR, service)
         message = f"ServiceMonitor {service.key} selects the pods."
         return Condition("MonitoringReady", "True", "ServiceMonitorApplied", message)
     if mode == "serviceMonitor":
         message = "The cluster serves no ServiceMonitor: install the Prometheus Operator, or set spec.monitoring.mode."
         return Condition("MonitoringReady", "False", "ServiceMonitorUnavailable", message)
-    stored = resources.stored_template(deployment) if deployment is not None else None
+    deployment = world.own(names.DEPLOYMENT)
+    if deployment is None:
+        return _not_applied(names.DEPLOYMENT, service)
+    stored = resources.stored_template(deployment)
     if stored is None or stored.scraped:
         message = "The pods carry the annotations prometheus.io/scrape, port and path."
         return Condition("MonitoringReady", "True", "PodsAnnotated", message)
@@ -230,11 +235,23 @@ def _scraped(service: InferenceService, capabilities: Capabilities, deployment: 
     return Condition("MonitoringReady", "False", "AnnotationsPending", message)
 
 
-def mounted_of(world: World) -> Mounted:
-    """What the pods are to load, for the status."""
-    if isinstance(world.artifacts, Problem):
+def _not_applied(kind: Kind, service: InferenceService) -> Condition:
+    """What tells Prometheus where to scrape was refused, is somebody else's, or is not to be made yet."""
+    message = f"{service.key} has no {kind.kind} of its own: the condition Ready says why."
+    return Condition("MonitoringReady", "False", "NotApplied", message)
+
+
+def mounted_of(world: World, asked: Stored | None) -> Mounted:
+    """What the pods are to load, and which do: those of the revision that is asked for."""
+    if isinstance(world.artifacts, Problem) or asked is None:
         return Mounted()
-    return Mounted(world.artifacts.mount.display, world.artifacts.model)
+    pods = (pod for pod in world.pods_of(world.service.key.name) if pod_hash(pod) == asked.hash)
+    digest = world.service.model.sha256
+    return Mounted(
+        world.artifacts.mount.display,
+        names.digest(digest) if digest else world.artifacts.model,
+        frozenset(str(pod["metadata"]["name"]) for pod in pods),
+    )
 
 
 def superfluous_copies(world: World) -> list[dict[str, Any]]:

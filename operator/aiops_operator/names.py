@@ -133,6 +133,11 @@ def is_model_config_map(name: str, candidate: str) -> bool:
     return candidate.startswith(prefix) and len(digits) == COPY_DIGITS and set(digits) <= set("0123456789abcdef")
 
 
+def digest(text: str) -> str:
+    """`sha256:<hex>`, of a digest that may be bare hex."""
+    return f"sha256:{text.removeprefix('sha256:')}"
+
+
 def short_digest(digest: str) -> str:
     """The first seven hexadecimal digits, for the MODEL column."""
     return digest.removeprefix("sha256:")[:SHORT_DIGITS]

@@ -295,16 +295,16 @@ class Reconciler:
     async def _write_status(
         self, body: Mapping[str, Any], world: World, wanted: Desired, problem: Problem | None
     ) -> Done:
-        service, now, deployment = world.service, self._clock(), world.own_deployment(world.service.key.name)
+        service, now, deployment = world.service, self._clock(), world.own(names.DEPLOYMENT)
         newest = template_hash(deployment)
         pods = world.pods_of(service.key.name)
         ready, waiting = _ready(pods, newest), [pod for pod in pods if not is_ready(pod) and pod_hash(pod) == newest]
-        mounted = mounted_of(world)
+        mounted = mounted_of(world, wanted.revision)
         second, beside_pods = _second(world, wanted)
         unready = [pod for pod in beside_pods if not is_ready(pod)]
         finding = self._poller.track(service, ready, mounted, second)
         heard = shadow.Seen(
-            deployment=world.own_deployment(names.shadow(service.key.name)),
+            deployment=world.own(names.DEPLOYMENT, names.shadow(service.key.name)),
             problem=await self._pod_problem(unready),
             restarts=max(map(restarts_of, beside_pods), default=0),
             compared=self._poller.compared(service.key),
@@ -319,8 +319,9 @@ class Reconciler:
             problem=problem,
             pod_problem=await self._pod_problem(waiting),
             finding=finding,
-            monitoring=monitoring(service, self.capabilities, deployment),
+            monitoring=monitoring(world, self.capabilities),
             revision=newest,
+            reachable=world.own(names.SERVICE) is not None,
         )
         document = status.build(service, seen, now)
         if beside:

@@ -2,7 +2,7 @@
 
 Conditions, each with `observedGeneration`; `lastTransitionTime` moves only when the status flips:
 
-- Ready: the latest spec is rolled out and every pod serves it. Available: at least one pod serves.
+- Ready: the latest spec is rolled out and every pod serves it. Available: at least one pod serves, and can be reached.
 - Reconciling and Stalled (abnormal-true): work goes on, or a person must act. A paused service is neither, and its Ready
   stays as it was; Unknown where no operator had looked before.
 - DriftDetected: the verdict on the rows of all pods; False is good. DataQuality: what Great Expectations and the schema say.
@@ -12,7 +12,7 @@ Conditions, each with `observedGeneration`; `lastTransitionTime` moves only when
 import datetime as dt
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
@@ -108,10 +108,12 @@ class Mounted:
     Attributes:
         artifacts: what they mount, for display; empty where that is not known.
         model: digest of the model's file, where it is known beforehand.
+        pods: the names of those that are to load it; None for all.
     """
 
     artifacts: str = ""
     model: str | None = None
+    pods: frozenset[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,7 @@ class Observation:
         finding: what the pods said.
         monitoring: the condition MonitoringReady.
         revision: the hash of the template that the Deployment has; None where there is none.
+        reachable: whether the Service that leads to the pods is there.
     """
 
     deployment: Mapping[str, Any] | None
@@ -137,6 +140,7 @@ class Observation:
     finding: Finding
     monitoring: Condition
     revision: str | None = None
+    reachable: bool = True
 
 
 @dataclass(frozen=True)
@@ -371,6 +375,9 @@ def _pods_problem(service: InferenceService, seen: Observation) -> Problem | Non
 
 def _available(service: InferenceService, seen: Observation) -> Condition:
     ready = ((seen.deployment or {}).get("status") or {}).get("readyReplicas", 0)
+    if ready and not seen.reachable:
+        message = f"{service.key} has ready pods and no Service of its own: the condition Ready says why."
+        return Condition("Available", "False", "NoService", message)
     if ready:
         return Condition("Available", "True", "PodsReady", f"{names.url(service.key)} is served.")
     reason = "NoReadyPods" if service.replicas else "ScaledToZero"
@@ -396,9 +403,8 @@ def reason_or(reason: object, default: str) -> str:
 
 def _model(service: InferenceService, ready_pods: Sequence[str], mounted: Mounted, finding: Finding) -> dict[str, Any]:
     before: Mapping[str, Any] = service.status.get("model") or {}
-    loaded = [finding.models[pod] for pod in ready_pods if pod in finding.models]
-    majority = max(sorted(set(loaded)), key=loaded.count, default=None)
-    digest = majority or before.get("digest")
+    loaded = {pod: finding.models[pod] for pod in ready_pods if pod in finding.models}
+    digest = _most(loaded.values()) or before.get("digest")
     artifacts = mounted.artifacts or before.get("artifacts")
     model: dict[str, Any] = {}
     if digest:
@@ -406,10 +412,19 @@ def _model(service: InferenceService, ready_pods: Sequence[str], mounted: Mounte
     if artifacts:
         model["artifacts"] = artifacts
     if finding.polled or not ready_pods:
-        model["loaded"] = f"{loaded.count(mounted.model or majority or '')}/{service.replicas}"
+        asked = [model for pod, model in loaded.items() if mounted.pods is None or pod in mounted.pods]
+        # Pods of another revision have the wanted model only where its digest says so.
+        count = list(loaded.values()).count(mounted.model) if mounted.model else asked.count(_most(asked))
+        model["loaded"] = f"{count}/{service.replicas}"
     elif "loaded" in before:
         model["loaded"] = before["loaded"]
     return model
+
+
+def _most(models: Iterable[str]) -> str:
+    """The one that is there most often; empty for none."""
+    found = list(models)
+    return max(sorted(set(found)), key=found.count, default="")
 
 
 def digests(digest: str) -> dict[str, str]:

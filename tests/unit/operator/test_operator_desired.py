@@ -80,28 +80,67 @@ def test_pods_are_scraped_in_one_way_only(make, mode, monitors, monitor, annotat
     assert ("ServiceMonitor" in kinds, "prometheus.io/scrape" in annotations) == (monitor, annotated)
 
 
+def owned(service, uid, *kinds):
+    """Children of its name that a controller with this uid has, for `world`."""
+    metadata = {"name": service.key.name, "ownerReferences": [{"uid": uid, "controller": True}]}
+    return {(kind, service.key.name): {"metadata": metadata} for kind in kinds}
+
+
 @pytest.mark.parametrize(
-    ("mode", "monitors", "expected"),
+    ("mode", "monitors", "expected", "otherwise"),
     [
-        ("auto", True, ("True", "ServiceMonitorApplied")),
-        ("auto", False, ("True", "PodsAnnotated")),
-        ("serviceMonitor", False, ("False", "ServiceMonitorUnavailable")),
-        ("annotations", True, ("True", "PodsAnnotated")),
-        ("none", True, ("True", "Disabled")),
+        ("auto", True, ("True", "ServiceMonitorApplied"), ("False", "NotApplied")),
+        ("auto", False, ("True", "PodsAnnotated"), ("False", "NotApplied")),
+        ("serviceMonitor", False, ("False", "ServiceMonitorUnavailable"), ("False", "ServiceMonitorUnavailable")),
+        ("annotations", True, ("True", "PodsAnnotated"), ("False", "NotApplied")),
+        ("none", True, ("True", "Disabled"), ("True", "Disabled")),
     ],
 )
-def test_monitoring_ready(make, mode, monitors, expected):
-    """Says which way it is, or what is missing."""
-    condition = desired.monitoring(make({"monitoring": {"mode": mode}}), Capabilities(monitors), None)
-    assert (condition.status, condition.reason) == expected
+def test_monitoring_ready(make, mode, monitors, expected, otherwise):
+    """Says which way it is, or what is missing: what somebody else has made tells Prometheus nothing of these pods."""
+    service = make({"monitoring": {"mode": mode}})
+    for uid, wanted in ((service.uid, expected), ("another", otherwise)):
+        children = owned(service, uid, names.DEPLOYMENT, names.SERVICE_MONITOR)
+        condition = desired.monitoring(world(service, children=children), Capabilities(monitors))
+        assert wanted == (condition.status, condition.reason)
+
+
+def test_alerts_are_there_where_their_rule_is(make):
+    """Both kinds are told of."""
+    service = make({"monitoring": {"alerts": True}})
+    capable = Capabilities(service_monitors=True, prometheus_rules=True)
+    kinds = (names.SERVICE_MONITOR, names.PROMETHEUS_RULE)
+    alone, both = (desired.monitoring(world(service, children=owned(service, service.uid, *kinds[:n])), capable) for n in (1, 2))
+    assert ("NotApplied", f"{service.key} has no PrometheusRule of its own: the condition Ready says why.") == (
+        alone.reason,
+        alone.message,
+    )
+    assert ("ServiceMonitorApplied", True) == (both.reason, both.message.endswith("PrometheusRule models/iris has the alerts."))
 
 
 def test_pods_without_annotations_say_so_until_they_roll(make):
     """`auto` rolls nothing when a ServiceMonitor kind goes away."""
     service = make()
+    live = owned(service, service.uid, names.DEPLOYMENT)[names.DEPLOYMENT, "iris"]
     built = deployment(service, annotated=False)
-    condition = desired.monitoring(service, Capabilities(), built)
-    assert (condition.status, condition.reason) == ("False", "AnnotationsPending")
+    built["metadata"] |= live["metadata"]
+    condition = desired.monitoring(world(service, children={(names.DEPLOYMENT, "iris"): built}), Capabilities())
+    assert ("False", "AnnotationsPending") == (condition.status, condition.reason)
+
+
+@pytest.mark.parametrize("digest", ["ab" * 32, f"sha256:{'ab' * 32}"])
+def test_what_the_pods_are_to_load_is_what_the_spec_names(make, digest):
+    """Its digest counts for each kind of source, and pods of another revision are not among those that are to."""
+    service = make({"model": {"artifacts": {"persistentVolumeClaim": {"claimName": "c"}}, "sha256": digest}})
+    artifacts = Found(resources.claim_mount(service.model.source))
+    asked = desired.desired(world(service, artifacts), "i:1", Capabilities()).revision
+    labels = {names.LABEL_APP: "iris"}
+    pods = [
+        {"metadata": {"name": name, "labels": labels, "annotations": {names.ANNOTATION_TEMPLATE_HASH: hash_}}}
+        for name, hash_ in (("new", asked.hash), ("old", "another"))
+    ]
+    found = desired.mounted_of(world(service, artifacts, pods=pods), asked)
+    assert (DIGEST, frozenset({"new"})) == (found.model, found.pods)
 
 
 def test_without_artifacts_no_pods_are_made(make):

@@ -470,6 +470,32 @@ def test_the_model_is_the_one_that_most_pods_have_loaded(make, now):
     }
 
 
+def test_pods_that_nobody_can_reach_serve_nobody(make, now):
+    """Without a Service that is the service's own its URL leads elsewhere, or nowhere."""
+    conditions = status.build(make(), seen(reachable=False), now)["conditions"]
+    assert [("False", "NoService")] == [
+        (entry["status"], entry["reason"]) for entry in conditions if entry["type"] == "Available"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("mounted", "loaded"),
+    [
+        (Mounted(), "2/3"),
+        (Mounted(pods=frozenset({"p2"})), "1/3"),
+        (Mounted(pods=frozenset()), "0/3"),
+        (Mounted(model=DIGEST, pods=frozenset()), "1/3"),
+        (Mounted(model="sha256:" + "0" * 64), "0/3"),
+    ],
+)
+def test_pods_of_another_revision_have_not_loaded_what_is_wanted(make, now, mounted, loaded):
+    """Unless its digest is known, and theirs."""
+    finding = said(models={"p0": "sha256:" + "e" * 64, "p1": "sha256:" + "e" * 64, "p2": DIGEST})
+    service = make({"replicas": 3})
+    view = status.pods_view(service, ["p0", "p1", "p2"], mounted, finding, now)
+    assert loaded == view.model["loaded"]
+
+
 def test_features_near_their_threshold_are_listed(make, now):
     """The far ones are noise; each is compared with its own threshold."""
     features = (FeatureScore("b", 2.4, 5.0), FeatureScore("a", 4.6, 5.0), FeatureScore("c", 0.8, 1.0))
