@@ -2,13 +2,17 @@
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from aiops_operator import names, status
 from aiops_operator.api import ImageSource, InferenceService
 from aiops_operator.errors import ApiError, ForbiddenError
 from aiops_operator.names import Key, Kind
 from aiops_operator.status import Problem
+
+CRASHES: Final = "CrashLoopBackOff"
+PULLS: Final = "ImagePullBackOff"
+FAILED_PULL: Final = "ErrImagePull"
 
 
 def contains(live: object, wanted: object) -> bool:
@@ -33,29 +37,57 @@ def contains(live: object, wanted: object) -> bool:
 def container_problem(pod: Mapping[str, Any]) -> Problem | None:
     """What the kubelet or the scheduler says against a pod that is not ready."""
     pod_status = pod.get("status") or {}
-    for container in (*pod_status.get("initContainerStatuses", ()), *pod_status.get("containerStatuses", ())):
-        if container.get("name") == names.FETCH_CONTAINER and (problem := _fetch_problem(pod, container)):
+    for container in pod_status.get("initContainerStatuses", ()):
+        fetches = container.get("name") == names.FETCH_CONTAINER
+        through = ((container.get("state") or {}).get("terminated") or {}).get("exitCode") == 0
+        problem = (_fetch_problem(pod, container) if fetches else None) or _problem(pod, container)
+        if problem is not None and not through:
             return problem
-        waiting = (container.get("state") or {}).get("waiting") or {}
-        reason = waiting.get("reason", "")
-        if not reason or reason in ("ContainerCreating", "PodInitializing"):
-            continue
-        ended = (container.get("lastState") or {}).get("terminated") or {}
-        if reason == "CrashLoopBackOff" and ended.get("reason") == "OOMKilled":
-            text = f"Pod {pod['metadata']['name']} ran out of memory: raise spec.resources.limits.memory."
-            return Problem("OOMKilled", text, stalled=False)
-        text = waiting.get("message") or "is waiting"
-        if "exitCode" in ended:
-            name = pod["metadata"]["name"]
-            text += f"; it ended with exit code {ended['exitCode']}, see kubectl logs {name} --previous"
-        return Problem(
-            status.reason_or(reason, "ContainerWaiting"), f"Pod {pod['metadata']['name']}: {text}", stalled=False
-        )
+    for container in pod_status.get("containerStatuses", ()):
+        problem = _problem(pod, container)
+        if problem is not None:
+            return problem
     for condition in pod_status.get("conditions", ()):
         if condition["type"] == "PodScheduled" and condition["status"] == "False":
             text = condition.get("message", "no node takes it")
             return Problem("Unschedulable", f"Pod {pod['metadata']['name']}: {text}", stalled=False)
     return None
+
+
+def _problem(pod: Mapping[str, Any], container: Mapping[str, Any]) -> Problem | None:
+    """Why a container does not run, or how it ended where it is started again and again."""
+    name, waiting = pod["metadata"]["name"], (container.get("state") or {}).get("waiting") or {}
+    reason, ended = waiting.get("reason", ""), _crash(pod, container)
+    if reason in {PULLS, FAILED_PULL}:
+        # Tries and pauses take turns: what is said of the last try holds for both.
+        said = waiting.get("message") or "its image cannot be pulled"
+        return Problem(PULLS, f"Pod {name}: {said.rpartition(f': {FAILED_PULL}: ')[2]}", stalled=False)
+    if reason and reason not in {CRASHES, "ContainerCreating", "PodInitializing"}:
+        text = f"Pod {name}: {waiting.get('message') or 'is waiting'}"
+        return Problem(status.reason_or(reason, "ContainerWaiting"), text, stalled=False)
+    if ended.get("reason") == "OOMKilled":
+        text = f"Pod {name} ran out of memory: raise spec.resources.limits.memory."
+        return Problem("OOMKilled", text, stalled=False)
+    if ended or reason == CRASHES:
+        code = f" with exit code {ended['exitCode']}" if "exitCode" in ended else ""
+        text = f"Pod {name}: container {container.get('name', '')} ended{code}, see kubectl logs {name} --previous"
+        return Problem(CRASHES, text, stalled=False)
+    return None
+
+
+def _crash(pod: Mapping[str, Any], container: Mapping[str, Any]) -> Mapping[str, Any]:
+    """How a container ended, empty where nothing is to be said of it.
+
+    One that crashes again and again waits, runs and ends in turn: the same is said all the while, so that the status stands still.
+    """
+    state, last = container.get("state") or {}, (container.get("lastState") or {}).get("terminated") or {}
+    if "running" not in state:
+        found: Mapping[str, Any] = state.get("terminated") or last
+        return found
+    ready = status.condition_of(pod["status"], "Ready")
+    # One that was ready since it was started has recovered: what it is not ready for now is something else.
+    recovered = ready.get("lastTransitionTime", "") > (state["running"] or {}).get("startedAt", "")
+    return last if container.get("restartCount", 0) > 1 and not recovered else {}
 
 
 def _fetch_problem(pod: Mapping[str, Any], container: Mapping[str, Any]) -> Problem | None:

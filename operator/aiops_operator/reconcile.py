@@ -396,14 +396,19 @@ class Reconciler:
             return found
 
     async def _pod_problem(self, pods: Sequence[dict[str, Any]]) -> Problem | None:
-        """Why the first of these pods is not ready; a few are asked, for they mostly fail alike."""
-        for pod in pods:
-            problem = container_problem(pod)
-            if problem is not None:
-                return problem
+        """Why these pods are not ready; a few are asked, for they mostly fail alike."""
         running = [pod for pod in pods if is_running(pod)][:ASKED_PODS]
         answers = await asyncio.gather(*(self._pods.problem(pod["status"]["podIP"]) for pod in running))
-        return next((answer for answer in answers if answer is not None), None)
+        said = [answer for answer in answers if answer is not None]
+        # What no waiting will mend explains more than that a pod was started again, and that more than that it starts.
+        return next(
+            itertools.chain(
+                (answer for answer in said if answer.stalled),
+                (problem for problem in map(container_problem, pods) if problem is not None),
+                said,
+            ),
+            None,
+        )
 
     async def _announce(
         self, body: Mapping[str, Any], before: Mapping[str, Any], after: Mapping[str, Any], now: dt.datetime

@@ -31,6 +31,10 @@ def test_containment_in_both_directions_is_equality(one, other):
     assert both == (one == other)
 
 
+RUNNING = {"running": {"startedAt": "2030-01-02T03:04:05Z"}}
+BACKING_OFF = {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 10s"}}
+
+
 def pod_status(**status):
     """A pod that is not ready."""
     return {"metadata": {"name": "iris-1"}, "status": status}
@@ -38,7 +42,7 @@ def pod_status(**status):
 
 def waiting(reason, message="", last=None):
     """A container that waits."""
-    entry = {"state": {"waiting": {"reason": reason, "message": message}}}
+    entry = {"name": "inference", "state": {"waiting": {"reason": reason, "message": message}}}
     return pod_status(containerStatuses=[entry | ({"lastState": {"terminated": last}} if last else {})])
 
 
@@ -46,7 +50,12 @@ def waiting(reason, message="", last=None):
     ("pod", "expected"),
     [
         (waiting("ContainerCreating"), None),
+        (waiting("ErrImagePull", "no such image"), ("ImagePullBackOff", "Pod iris-1: no such image")),
         (waiting("ImagePullBackOff", "no such image"), ("ImagePullBackOff", "Pod iris-1: no such image")),
+        (
+            waiting("ImagePullBackOff", 'Back-off pulling image "i:1": ErrImagePull: no such image', {"exitCode": 2}),
+            ("ImagePullBackOff", "Pod iris-1: no such image"),
+        ),
         (
             waiting("CreateContainerConfigError", 'secret "hook" not found'),
             ("CreateContainerConfigError", 'Pod iris-1: secret "hook" not found'),
@@ -55,7 +64,7 @@ def waiting(reason, message="", last=None):
             waiting("CrashLoopBackOff", "", {"exitCode": 2}),
             (
                 "CrashLoopBackOff",
-                "Pod iris-1: is waiting; it ended with exit code 2, see kubectl logs iris-1 --previous",
+                "Pod iris-1: container inference ended with exit code 2, see kubectl logs iris-1 --previous",
             ),
         ),
         (
@@ -77,9 +86,39 @@ def test_what_kubelet_and_scheduler_say(pod, expected):
     assert problem is None or not problem.stalled
 
 
+@pytest.mark.parametrize("reason", ["OOMKilled", "Error"])
+def test_a_server_that_ends_again_and_again_is_spoken_of_in_one_way(reason):
+    """While it has just ended, waits and runs: else each turn would be a write, and an Event."""
+    end = {"terminated": {"exitCode": 137, "reason": reason}}
+    turns = [
+        {"state": end, "lastState": end},
+        {"state": BACKING_OFF, "lastState": end},
+        {"state": RUNNING, "lastState": end},
+    ]
+    conditions = [{"type": "Ready", "status": "False", "lastTransitionTime": "2030-01-02T03:00:00Z"}]
+    found = {
+        live.container_problem(
+            pod_status(
+                containerStatuses=[{"name": "inference", "restartCount": 2} | turn], conditions=conditions
+            )
+        )
+        for turn in turns
+    }
+    assert {{"OOMKilled": "OOMKilled"}.get(reason, "CrashLoopBackOff")} == {problem.reason for problem in found}
+    assert 1 == len(found)
+
+
+@pytest.mark.parametrize(
+    ("restarts", "ready"), [(0, "2030-01-02T03:00:00Z"), (1, "2030-01-02T03:00:00Z"), (9, "2030-01-02T04:00:00Z")]
+)
+def test_a_server_that_starts_or_has_recovered_has_no_past(restarts, ready):
+    """It was started again once, or was ready since: what it ended by then says nothing of what it is not ready for now."""
+    container = {"name": "inference", "restartCount": restarts, "state": RUNNING, "lastState": ended()}
+    conditions = [{"type": "Ready", "status": "False", "lastTransitionTime": ready}]
+    assert live.container_problem(pod_status(containerStatuses=[container], conditions=conditions)) is None
+
+
 SAID = '{"reason": "%s", "message": "it is so"}'
-RUNNING = {"running": {"startedAt": "2030-01-02T03:04:05Z"}}
-BACKING_OFF = {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 10s"}}
 
 
 def ended(reason="", status=1):
