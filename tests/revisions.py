@@ -16,9 +16,9 @@ def revision(digest, volume=COPY, env=()):
 
 
 def live(service, applied, history=None, *, complete=False, exceeded=False):
-    """A Deployment with this template, its rollout done, failed or under way."""
+    """A Deployment with this template, its rollout done, failed or under way, while the pod before serves."""
     body = resources.with_template(service, applied.template, history or History())
-    pods = {"updatedReplicas": 1, "replicas": 1, "availableReplicas": 1} if complete else {"replicas": 1}
+    pods = {"replicas": 1, "availableReplicas": 1} | ({"updatedReplicas": 1} if complete else {})
     late = [{"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded"}] if exceeded else []
     return body | {
         "metadata": body["metadata"] | {"generation": 1},

@@ -9,7 +9,7 @@ from aiops_operator.api import InferenceService
 from aiops_operator.live import owner_uid, pod_hash
 from aiops_operator.names import Kind
 from aiops_operator.resources import Mirror, Mount, Scrape, Stored
-from aiops_operator.shadow import Course
+from aiops_operator.shadow import Comparison, Course
 from aiops_operator.status import Condition, Mounted, Problem
 
 KEPT_COPIES: Final = 2
@@ -131,9 +131,8 @@ def desired(
             children.append((kind, optional))
         else:
             unwanted.append((kind, name))
-    compared = asked if course == "compare" else None
-    mirror = _mirror(world, compared) if compared else None
-    beside = _shadow(service, compared, capabilities, peers) if compared else {}
+    beside = _shadow(service, asked, capabilities, peers) if asked is not None and course == "compare" else {}
+    mirror = _mirror(world, shadow.going_on(service, course, asked), begins=bool(beside))
     runtime = (names.CONFIG_MAP, resources.runtime_config_map(service, mirror))
     gone = [known for known in world.children if known[1] == names.shadow(name) and known[0] not in beside]
     return Desired(
@@ -145,11 +144,13 @@ def desired(
     )
 
 
-def _mirror(world: World, revision: Stored) -> Mirror:
-    """To whom the pods send copies of their requests, once the shadow has been seen to be ready."""
+def _mirror(world: World, comparison: Comparison | None, *, begins: bool) -> Mirror | None:
+    """To whom the pods send copies of their requests, once the shadow has been seen to be ready; None where nothing is compared."""
     asked = world.service.shadow
-    url = world.shadow_url if shadow.is_compared(world.service, revision) else ""
-    return Mirror(revision.hash, asked.percent if asked else 0, url)
+    if asked is None or (comparison is None and not begins):
+        return None
+    url = world.shadow_url if comparison is not None and shadow.is_ready(world.service) else ""
+    return Mirror(comparison.name if comparison else "", asked.percent, url)
 
 
 def _shadow(

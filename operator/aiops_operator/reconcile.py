@@ -444,8 +444,9 @@ def _ready(pods: Sequence[dict[str, Any]], newest: str | None) -> list[Pod]:
 
 def _second(world: World, wanted: Desired) -> tuple[Second | None, list[dict[str, Any]]]:
     """The revision that is compared, and its pods; none where none is."""
-    if wanted.course != "compare" or wanted.revision is None:
+    comparison = shadow.going_on(world.service, wanted.course, wanted.revision)
+    if comparison is None:
         return None, []
-    digest = wanted.revision.hash
-    pods = [pod for pod in world.pods_of(names.shadow(world.service.key.name)) if pod_hash(pod) == digest]
-    return Second(digest, tuple(_ready(pods, digest))), pods
+    pods = world.pods_of(names.shadow(world.service.key.name))
+    own = [pod for pod in pods if pod_hash(pod) == comparison.revision]
+    return Second(comparison.name, tuple(_ready(own, comparison.revision))), own

@@ -79,8 +79,10 @@ def pinned(template: Mapping[str, Any]) -> bool:
 
 
 def is_good(service: InferenceService, revision: Stored, live: Mapping[str, Any]) -> bool:
-    """Whether a revision that a Deployment has was once rolled out in full."""
-    return revision.hash == service.status.get("goodRevision") or status.rollout(service, live).complete
+    """Whether a revision that a Deployment has was once rolled out in full, with pods."""
+    if revision.hash == service.status.get("goodRevision"):
+        return True
+    return service.replicas > 0 and status.rollout(service, live).complete
 
 
 def _failed(service: InferenceService, wanted: Stored, progress: str) -> Failed:

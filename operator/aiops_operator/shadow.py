@@ -6,11 +6,11 @@ What was decided stands in `status.shadow` before anything is done about it, so 
 import datetime as dt
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 from aiops_drift import Agreement
-from aiops_operator import resources, rollback, status
-from aiops_operator.api import InferenceService, Shadow
+from aiops_operator import names, resources, rollback, status
+from aiops_operator.api import Drift, InferenceService, Shadow
 from aiops_operator.resources import Stored
 from aiops_operator.status import Finding, Problem
 
@@ -19,6 +19,7 @@ STARTING: Final = "Starting"
 COMPARING: Final = "Comparing"
 PROMOTED: Final = "Promoted"
 REJECTED: Final = "Rejected"
+DRIFTED: Final = "InputDrifted"
 REASONS: Final = {state: f"Shadow{state}" for state in (WAITING, STARTING, COMPARING, PROMOTED, REJECTED)}
 # One row of a hundred may be refused, by a client's odd request or a restart. More is a model that cannot do the work.
 MOST_FAILED: Final = 0.01
@@ -72,10 +73,10 @@ def course(service: InferenceService, wanted: Stored, live: Mapping[str, Any] | 
         live: the Deployment; None where there is none.
 
     Returns:
-        `roll` it out; `wait` for the end of the rollout before; `compare` it; or `keep` what serves, because it was compared and
-        rejected.
+        `roll` it out; `wait` for the end of the rollout before, or for pods that serve; `compare` it; or `keep` what serves,
+        because it was compared and rejected.
     """
-    if service.shadow is None or live is None or not service.replicas:
+    if service.shadow is None or live is None:
         return "roll"
     applied = resources.stored_template(live)
     if applied is None or applied.hash == wanted.hash:
@@ -87,12 +88,15 @@ def course(service: InferenceService, wanted: Stored, live: Mapping[str, Any] | 
     if decided == PROMOTED or wanted.hash in known:
         return "roll"
     if rollback.is_good(service, applied, live):
-        return "keep" if decided == REJECTED else "compare"
+        if decided == REJECTED:
+            return "keep"
+        return "compare" if service.replicas else "wait"
     # Neither is what serves now to be trusted with a comparison, nor is what was good before to be lost.
-    lost = history.good is None or (
-        status.rollout(service, live).exceeded and not rollback.pinned(history.good.template)
-    )
-    return "roll" if lost else "wait"
+    serves = bool((live.get("status") or {}).get("availableReplicas"))
+    if not serves or history.good is None:
+        return "roll"
+    stuck = status.rollout(service, live).exceeded and not rollback.pinned(history.good.template)
+    return "roll" if stuck else "wait"
 
 
 def decision(service: InferenceService, wanted: Stored) -> str:
@@ -100,15 +104,35 @@ def decision(service: InferenceService, wanted: Stored) -> str:
     shown, asked = service.status.get("shadow") or {}, service.shadow
     if asked is None or shown.get("revision") != wanted.hash or shown.get("state") not in {PROMOTED, REJECTED}:
         return ""
-    if shown["state"] == REJECTED and not _same_criteria(shown, asked):
+    if shown["state"] == REJECTED and not _same_criteria(shown, asked, service.drift):
         return ""
     return str(shown["state"])
 
 
-def is_compared(service: InferenceService, wanted: Stored) -> bool:
-    """Whether the shadow of a revision has been seen to be ready, so that it is to be given copies of requests."""
+class Comparison(NamedTuple):
+    """A revision that is compared, and since when: counts of an earlier comparison of it do not count."""
+
+    revision: str
+    since: str
+
+    @property
+    def name(self) -> str:
+        """What the pods are to call it."""
+        return f"{self.revision}@{self.since}"
+
+
+def going_on(service: InferenceService, way: Course | None, wanted: Stored | None) -> Comparison | None:
+    """The comparison that the status shows; None where none goes on. Artifacts that are not known for a while (`way` is None) end none."""
     shown = service.status.get("shadow") or {}
-    return shown.get("revision") == wanted.hash and shown.get("state") == COMPARING
+    if service.shadow is None or way not in {"compare", None} or shown.get("state") not in {STARTING, COMPARING}:
+        return None
+    found = Comparison(str(shown.get("revision", "")), str(shown.get("since", "")))
+    return found if wanted is None or found.revision == wanted.hash else None
+
+
+def is_ready(service: InferenceService) -> bool:
+    """Whether the shadow that the status shows has been seen to be ready, so that it is to be given copies of requests."""
+    return (service.status.get("shadow") or {}).get("state") == COMPARING
 
 
 def step(
@@ -135,7 +159,8 @@ def step(
         "maxDistance": _text(asked.max_distance),
     }
     if way == "wait":
-        message = f"Revision {wanted.hash} is compared once the rollout before it is over."
+        until = "the rollout before it is over" if service.replicas else "there are pods that serve: spec.replicas is 0"
+        message = f"Revision {wanted.hash} is compared once {until}."
         return begun | {"state": WAITING, "message": message}
     return begun | _compared(service, shown, wanted, seen, now)
 
@@ -198,8 +223,13 @@ def _compared(
     verdict = _verdict(asked, seen.compared, drifting)
     evidence = _evidence(asked, seen.compared, drifting, exact=verdict is not None)
     if verdict is not None:
+        if verdict[1] == DRIFTED:
+            evidence["drift"] |= {"criteria": _criteria(service.drift)}
         return evidence | _decided(*verdict, wanted, now)
     kept = {name: shown[name] for name in _EVIDENCE if name in shown}
+    if begun and not trouble and not seen.compared.finding.polled:
+        # An operator that has just begun has heard nothing, which says nothing of what the one before has heard.
+        return kept | {"state": COMPARING, "message": str(shown.get("message", ""))}
     if begun and _steps(kept) == _steps(evidence):
         evidence = kept  # a distance that moves within a step is no reason to write
     message = _progress(asked, evidence, wanted, _because(seen.compared)) + trouble
@@ -232,7 +262,7 @@ def _verdict(asked: Shadow, compared: Compared, drifting: bool | None) -> tuple[
     if drifting is None:
         return None
     if drifting:
-        return REJECTED, "InputDrifted", f"the rows that it was given have drifted from its baseline ({at})"
+        return REJECTED, DRIFTED, f"the rows that it was given have drifted from its baseline ({at})"
     return PROMOTED, "Compared", f"{at}, within {_text(asked.max_distance)}, and the rows look like its baseline"
 
 
@@ -298,8 +328,17 @@ def _shown_rows(asked: Shadow, rows: int) -> int:
     return rows // part * part
 
 
-def _same_criteria(shown: Mapping[str, Any], asked: Shadow) -> bool:
-    return (shown.get("minRows"), shown.get("maxDistance")) == (asked.min_rows, _text(asked.max_distance))
+def _same_criteria(shown: Mapping[str, Any], asked: Shadow, drift: Drift) -> bool:
+    """Whether a revision was rejected by what is asked for now."""
+    same = (shown.get("minRows"), shown.get("maxDistance")) == (asked.min_rows, _text(asked.max_distance))
+    judged_by = (shown.get("drift") or {}).get("criteria")
+    return same and (shown.get("reason") != DRIFTED or judged_by in {None, _criteria(drift)})
+
+
+def _criteria(drift: Drift) -> str:
+    """Tells apart what the rows can be judged by."""
+    asked = (drift.thresholds, drift.expectations_mode, drift.average_run_length, drift.false_alarm_interval)
+    return names.fingerprint(repr(asked))
 
 
 def _text(distance: float) -> str:

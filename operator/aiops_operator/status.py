@@ -203,7 +203,9 @@ def build(service: InferenceService, seen: Observation, now: dt.datetime) -> dic
         seen.monitoring,
     ]
     live = (seen.deployment or {}).get("status") or {}
-    good = seen.revision if progress.complete and seen.revision else service.status.get("goodRevision")
+    # A rollout of no pods has shown nothing of its revision.
+    proven = progress.complete and service.replicas and seen.revision
+    good = seen.revision if proven else service.status.get("goodRevision")
     return {
         "observedGeneration": service.generation,
         "conditions": [_stamped(condition, service, now) for condition in conditions],

@@ -41,15 +41,16 @@ def compare(namespace, manifest):
     """Change the model, and wait until requests are copied to a shadow of it; its revision."""
     before = namespace.get("infs", "iris")["status"].get("shadow", {}).get("revision")
     namespace.apply(manifest)
-    revision = until(
+    shown = until(
         lambda: namespace.get("infs", "iris")["status"].get("shadow", {}),
         lambda shown: shown.get("state") == "Comparing" and shown["revision"] != before,
         120,
         lambda: namespace.kubectl("describe", "infs", "iris") + namespace.kubectl("get", "pods"),
-    )["revision"]
+    )
     # Until then the pod may have the settings of the revision before.
-    until(lambda: (shadowed(namespace) or {}).get("revision") == revision, seconds=90)
-    return revision
+    comparison = f"{shown['revision']}@{shown['since']}"
+    until(lambda: (shadowed(namespace) or {}).get("revision") == comparison, seconds=90)
+    return shown["revision"]
 
 
 def fed(namespace):

@@ -20,7 +20,7 @@ class Mirror:
     """Whom the pods send copies of their requests to.
 
     Attributes:
-        revision: of the pods that get them.
+        revision: which comparison they are for, at most 64 characters; empty as long as there is no `url`.
         percent: of the requests.
         url: where these pods answer; empty as long as they are not ready to be asked.
     """

@@ -1,6 +1,7 @@
 """A changed revision is compared with the one that serves, and is rolled out by what that shows."""
 
 import signal
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -50,6 +51,12 @@ def told(api: Any, pods: dict[str, Any], agreement: Agreement) -> None:
     serving.shadowed = Shadowed("of a process", until(lambda: copying(api))["revision"], agreement)
 
 
+def revision_of(pod: dict[str, Any]) -> str:
+    """Of a pod, or of a pod template."""
+    revision: str = pod["metadata"]["annotations"]["aiops-quality.io/template-hash"]
+    return revision
+
+
 def gone(api: Any) -> bool:
     """Whether nothing is left of a shadow."""
     return all(api.get(kind, "iris-shadow") is None for kind in BESIDE)
@@ -66,10 +73,8 @@ def test_a_revision_that_agrees_is_rolled_out(api, pods):
     assert copying(api) is None
     shadow_runs(api, second)
     url = f"http://{api.get('Service', 'iris-shadow')['spec']['clusterIP']}:80"
-    revision = template(api.get("Deployment", "iris-shadow"))["metadata"]["annotations"][
-        "aiops-quality.io/template-hash"
-    ]
-    assert {"url": url, "revision": revision, "percent": 100} == until(lambda: copying(api))
+    comparison = f"{revision_of(template(api.get('Deployment', 'iris-shadow')))}@{api.status()['shadow']['since']}"
+    assert {"url": url, "revision": comparison, "percent": 100} == until(lambda: copying(api))
     told(api, pods, Agreement(99, 1))
     shown = until(lambda: api.status()["shadow"], lambda seen: seen.get("rows") == 90 and "drift" in seen)
     assert ("Comparing", "0.0101", before) == (shown["state"], shown["distance"], mounted(api))
@@ -126,10 +131,76 @@ def test_an_operator_that_is_killed_loses_no_comparison(api, pods, start):
         told(api, pods, Agreement(60))
         until(lambda: api.status()["shadow"].get("rows") == 60)
         operator.stop(signal.SIGKILL)
-    with start(api.namespace):
-        until(lambda: api.status()["shadow"].get("rows") == 60)
+    version = api.get("InferenceService", "iris")["metadata"]["resourceVersion"]
+    with start(api.namespace) as another:
+        until(lambda: another.metric("aiops_operator_drift_poll_seconds_count"), lambda seen: seen >= 2)
+        # Nor does it show less meanwhile.
+        assert version == api.get("InferenceService", "iris")["metadata"]["resourceVersion"]
         told(api, pods, Agreement(100))
         until(lambda: mounted(api) != before)
+
+
+@pytest.mark.usefixtures("operator")
+def test_artifacts_that_are_away_for_a_while_end_no_comparison(api, pods):
+    """What was compared stays counted, and copies are sent all the while."""
+    first, second = pods
+    before = served(api, first)
+    api.artifacts(files=OTHER)
+    shadow_runs(api, second)
+    told(api, pods, Agreement(60))
+    shown = until(lambda: api.status()["shadow"], lambda seen: seen.get("rows") == 60)
+    copied = copying(api)
+    api.delete("ConfigMap", "iris-artifacts")
+    api.wait("Ready", "False", "ArtifactsNotFound")
+    assert (shown, copied) == (api.status()["shadow"], copying(api))
+    api.artifacts(files=OTHER)
+    api.wait("Ready", "False", "ShadowComparing")
+    assert (shown, copied) == (api.status()["shadow"], copying(api))
+    told(api, pods, Agreement(100))
+    until(lambda: mounted(api) != before)
+
+
+@pytest.mark.usefixtures("operator")
+def test_a_revision_that_comes_back_is_compared_anew(api, pods):
+    """What a pod that has not heard of the change still counts for it may be the answers of another."""
+    first, second = pods
+    before = served(api, first)
+    api.artifacts(files=OTHER)
+    shadow_runs(api, second)
+    told(api, pods, Agreement(60))
+    compared = until(lambda: api.status()["shadow"], lambda seen: seen.get("rows") == 60)["revision"]
+    api.artifacts(files=OTHER | {"model.pkl": b"a third"})
+    until(lambda: api.status()["shadow"]["revision"] != compared)
+    pods[first].shadowed = replace(pods[first].shadowed, agreement=Agreement(60, 0, 60))
+    api.artifacts(files=OTHER)
+    until(lambda: api.status()["shadow"]["revision"] == compared)
+    (pod,) = until(
+        lambda: [pod for pod in api.all("Pod", "app=iris-shadow") if revision_of(pod) == compared],
+        lambda seen: len(seen) == 1 and seen[0]["status"]["phase"] == "Pending",
+        30,
+    )
+    api.pod_status(pod["metadata"]["name"], running(second))
+    api.wait("Ready", "False", "ShadowComparing")
+    until(lambda: copying(api))
+    told(api, pods, Agreement(50))
+    shown = until(lambda: api.status()["shadow"], lambda seen: seen.get("rows"))
+    assert ("Comparing", 50, False, before) == (shown["state"], shown["rows"], "failedRows" in shown, mounted(api))
+
+
+@pytest.mark.usefixtures("operator")
+def test_a_service_that_is_scaled_to_zero_and_back_runs_what_it_ran(api, pods):
+    """A rejected revision is not rolled out where there are no pods either."""
+    first, second = pods
+    before = served(api, first)
+    api.artifacts(files=OTHER)
+    shadow_runs(api, second)
+    told(api, pods, Agreement(100, 30))
+    api.wait("Ready", "False", "ShadowRejected")
+    for replicas in (0, 1):
+        api.change({"replicas": replicas})
+        until(lambda wanted=replicas: api.get("Deployment", "iris")["spec"]["replicas"] == wanted)
+        api.settled()
+        assert (before, "ShadowRejected") == (mounted(api), api.condition("Ready")["reason"])
 
 
 @pytest.mark.usefixtures("operator")

@@ -1,6 +1,7 @@
 """What is wanted, what is superfluous, what is told."""
 
 import pytest
+import yaml
 
 from aiops_operator import desired, names, resources
 from aiops_operator.desired import Capabilities, Found, World
@@ -141,6 +142,23 @@ def test_what_the_pods_are_to_load_is_what_the_spec_names(make, digest):
     ]
     found = desired.mounted_of(world(service, artifacts, pods=pods), asked)
     assert (DIGEST, frozenset({"new"})) == (found.model, found.pods)
+
+
+def test_artifacts_that_are_away_for_a_while_end_no_comparison(make):
+    """The pods go on sending copies; the shadow stays as it is."""
+    spec = {"rollout": {"strategy": "Shadow"}}
+    shown = {"revision": "b", "state": "Comparing", "since": "2030-01-02T03:04:05Z"}
+    service = make(spec, {"goodRevision": "a", "shadow": shown})
+    name = (names.SERVICE, names.shadow("iris"))
+    beside = {name: {"metadata": {"name": name[1]}, "spec": {"clusterIP": "10.96.0.7"}}}
+    found = desired.desired(world(service, MISSING, beside), "i:1", Capabilities())
+    runtime = found.children[0][1]["data"]
+    copied = {"url": "http://10.96.0.7:80", "revision": "b@2030-01-02T03:04:05Z", "percent": 100}
+    assert (copied, True, False) == (
+        yaml.safe_load(runtime["runtime.yaml"])["shadow"],
+        "shadow.yaml" in runtime,
+        name in found.unwanted,
+    )
 
 
 def test_without_artifacts_no_pods_are_made(make):

@@ -34,6 +34,10 @@ def test_a_good_revision_is_remembered_when_another_takes_its_place(make):
     assert ("b", "a", None, None) == decided(ignorant, B, live(ignorant, A, complete=True))
     assert ("b", None, None, None) == decided(ignorant, B, live(ignorant, A))
     assert ("c", "a", None, None) == decided(knowing, C, live(knowing, B, History(A)))
+    # No pods are no proof.
+    idle = make({"replicas": 0}, {"goodRevision": "a"})
+    none = {"status": {"observedGeneration": 1}}
+    assert ("c", "a", None, None) == decided(idle, C, live(idle, B, History(A)) | none)
 
 
 def test_a_revision_that_is_late_gives_way_to_the_good_one(make):

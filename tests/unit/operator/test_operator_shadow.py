@@ -65,11 +65,23 @@ def test_a_changed_revision_is_compared_with_a_good_one(make, spec):
 
 
 def test_what_is_the_same_is_rolled(make):
-    """Nothing is compared with itself, nor where no pod gets a request to copy."""
+    """Nothing is compared with itself."""
     service = make(SHADOW, GOOD)
 
     assert shadow.course(service, A, live(service, A, complete=True)) == "roll"
-    assert shadow.course(replace(service, replicas=0), B, live(service, A, complete=True)) == "roll"
+
+
+def test_a_service_that_is_scaled_to_zero_and_back_runs_what_it_ran(make):
+    """A rejection stands, and what was not compared waits for pods that get requests; one that never had any has nothing to wait for."""
+    shown = {"revision": "b", "minRows": 100, "maxDistance": "0.1"}
+    ways = {"Rejected": "keep", "Comparing": "wait", "Promoted": "roll"}
+    for state, way in ways.items():
+        service = make(SHADOW | {"replicas": 0}, GOOD | {"shadow": shown | {"state": state}})
+        assert way == shadow.course(service, B, live(service, A))
+    never = make(SHADOW | {"replicas": 0})
+    none = {"status": {"observedGeneration": 1}}
+    assert "roll" == shadow.course(never, B, live(never, A) | none)
+    assert "spec.replicas is 0" in stepped(make(SHADOW | {"replicas": 0}, GOOD), Seen(), "wait")["message"]
 
 
 def test_who_wants_the_last_good_revision_back_wants_it_now(make):
@@ -88,6 +100,9 @@ def test_a_change_during_a_rollout_waits_for_its_end(make):
     assert shadow.course(service, C, live(service, B, History(good=A))) == "wait"
     assert shadow.course(service, C, live(service, B, History(good=A), exceeded=True)) == "wait"
     assert shadow.course(service, C, live(service, B, History(good=claim), exceeded=True)) == "roll"
+    # Whatever is remembered: where no pod serves, no row would ever be compared.
+    down = live(service, B, History(good=A))
+    assert shadow.course(service, C, down | {"status": down["status"] | {"availableReplicas": 0}}) == "roll"
 
 
 def test_what_was_decided_is_done(make):
@@ -102,6 +117,53 @@ def test_what_was_decided_is_done(make):
     assert shadow.course(rejected, B, live(rejected, A)) == "keep"
     assert shadow.course(rejected, C, live(rejected, A)) == "compare"
     assert shadow.course(lax, B, live(lax, A)) == "compare"
+
+
+def test_who_was_rejected_by_drift_is_compared_again_by_other_thresholds(make):
+    """What the rows are judged by counts where that has led to the rejection, and nowhere else."""
+    drifted = stepped(comparing(make), Seen(alone(make), compared=heard(100, drifting=True)))
+    differing = stepped(comparing(make), Seen(alone(make), compared=heard(100, 50)))
+    lax = SHADOW | {"drift": {"zScoreThreshold": 9}}
+
+    assert ("InputDrifted", "PredictionsDiffer") == (drifted["reason"], differing["reason"])
+    for spec, shown, way in (
+        (SHADOW, drifted, "keep"),
+        (lax, drifted, "compare"),
+        (lax, differing, "keep"),
+        (lax, drifted | {"drift": {"detected": True}}, "keep"),
+    ):
+        service = make(spec, GOOD | {"shadow": shown})
+        assert way == shadow.course(service, B, live(service, A))
+
+
+@pytest.mark.parametrize(
+    ("state", "way", "wanted", "goes_on"),
+    [
+        ("Starting", "compare", B, True),
+        ("Comparing", "compare", B, True),
+        ("Comparing", "compare", C, False),
+        ("Comparing", None, None, True),
+        ("Comparing", "roll", A, False),
+        ("Rejected", "compare", B, False),
+        ("Rejected", None, None, False),
+    ],
+)
+def test_a_comparison_goes_on(make, state, way, wanted, goes_on):
+    """While artifacts are away, too; another revision has one of its own, and so has the same one later."""
+    found = shadow.going_on(comparing(make, state=state), way, wanted)
+
+    assert ("b@2030-01-02T03:04:05Z" if goes_on else None) == (found and found.name)
+    assert shadow.going_on(make(status=comparing(make).status), "compare", B) is None
+
+
+def test_an_operator_that_has_just_begun_shows_what_was_shown(make):
+    """It has heard nothing yet; what keeps a pod from being ready it knows at once."""
+    shown = stepped(comparing(make), Seen(alone(make), compared=heard(60)))
+    service = make(SHADOW, GOOD | {"shadow": shown})
+    trouble = Problem("OOMKilled", "Pod p ran out of memory.", stalled=False)
+
+    assert shown == stepped(service, Seen(alone(make)))
+    assert stepped(service, Seen(alone(make), trouble))["message"].endswith("Pod p ran out of memory.")
 
 
 def test_a_shadow_is_started_and_seen_to_be_ready(make):
@@ -154,7 +216,7 @@ def test_a_pod_that_does_not_get_ready_is_rejected(make, seen, reason):
         (heard(0, failed=100), "Rejected", "PredictionsFail"),
         (heard(100, drifting=True), "Rejected", "InputDrifted"),
         (heard(1000, drifting=None), "Comparing", None),
-        (Compared(Agreement(1000)), "Comparing", None),
+        (Compared(Agreement(1000), Finding(polled=True)), "Comparing", None),
         (
             Compared(Agreement(100, 90, 0, (Apart(0.0, 100.0, 50.0),)), heard(100).finding),
             "Rejected",

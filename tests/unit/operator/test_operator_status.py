@@ -470,6 +470,15 @@ def test_the_model_is_the_one_that_most_pods_have_loaded(make, now):
     }
 
 
+def test_a_rollout_of_no_pods_proves_nothing(make, now):
+    """The revision that had served stays the good one."""
+    none = deployment(wanted=0, updated=0, ready=0)
+    for replicas, good in ((0, "a"), (2, "b")):
+        live = none if replicas == 0 else deployment()
+        service = make({"replicas": replicas}, {"goodRevision": "a"})
+        assert good == status.build(service, seen(live, revision="b"), now)["goodRevision"]
+
+
 def test_pods_that_nobody_can_reach_serve_nobody(make, now):
     """Without a Service that is the service's own its URL leads elsewhere, or nowhere."""
     conditions = status.build(make(), seen(reachable=False), now)["conditions"]
