@@ -183,6 +183,12 @@ def not_found(kind: str, namespace: str, name: str) -> Problem:
     return Problem("ArtifactsNotFound", text)
 
 
+def going(kind: str, namespace: str, name: str) -> Problem:
+    """Why artifacts cannot be had for long: a claim that is deleted stays until no pod mounts it, and no new pod may."""
+    text = f"{kind} {namespace}/{name} is being deleted and goes with the last pod that mounts it: create another, and name that"
+    return Problem("ArtifactsNotFound", f"{text} in spec.model.artifacts.")
+
+
 def template_hash(deployment: Mapping[str, Any] | None) -> str | None:
     """The hash of what a Deployment's pods were asked to be; None where it says nothing."""
     template = deployment["spec"]["template"] if deployment is not None else {}

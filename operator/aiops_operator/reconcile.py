@@ -32,6 +32,7 @@ from aiops_operator.live import (
     container_problem,
     contains,
     foreign_problem,
+    going,
     is_ready,
     is_running,
     not_found,
@@ -161,8 +162,11 @@ class Reconciler:
             case ConfigMapSource(name):
                 return await self._config_map_artifacts(service, name)
             case ClaimSource(name) as source:
-                if self._store.get(names.CLAIM, namespace, name) is None:
-                    return not_found("PersistentVolumeClaim", namespace, name)
+                claim = self._store.get(names.CLAIM, namespace, name)
+                if claim is None:
+                    return not_found(names.CLAIM.kind, namespace, name)
+                if "deletionTimestamp" in claim["metadata"]:
+                    return going(names.CLAIM.kind, namespace, name)
                 return Found(resources.claim_mount(source))
             case ImageSource() as source:
                 return Found(resources.image_mount(source))

@@ -176,9 +176,10 @@ def _trimmed(body: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _identity(body: Mapping[str, Any]) -> dict[str, Any]:
-    """Of an object of others: that it is there, and which version."""
+    """Of an object of others: that it is there, which version, and whether it is about to go."""
     metadata = body["metadata"]
-    known = {name: metadata[name] for name in ("name", "namespace", "uid", "resourceVersion") if name in metadata}
+    kept = ("name", "namespace", "uid", "resourceVersion", "deletionTimestamp")
+    known = {name: metadata[name] for name in kept if name in metadata}
     return {"kind": PARTIAL, "metadata": known}
 
 

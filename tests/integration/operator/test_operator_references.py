@@ -72,6 +72,21 @@ def test_a_claim_that_is_not_there(api):
     assert pod["containers"][0]["volumeMounts"][0]["subPath"] == "iris/v3"
 
 
+def test_a_claim_that_is_about_to_go(api):
+    """It stays as long as pods mount it, and none that comes later may: that is said while there is time."""
+    spec = {"accessModes": ["ReadOnlyMany"], "resources": {"requests": {"storage": "1Mi"}}}
+    held = {"name": "models", "finalizers": ["example.com/held"]}
+    api.create("PersistentVolumeClaim", {"metadata": held, "spec": spec})
+    api.serve({"model": {"artifacts": {"persistentVolumeClaim": {"claimName": "models"}}}})
+    api.wait("Ready", "False", "RolloutInProgress")
+    before = template(api.get("Deployment", "iris"))
+    api.delete("PersistentVolumeClaim", "models")
+    assert "is being deleted" in api.wait("Ready", "False", "ArtifactsNotFound")["message"]
+    assert before == template(api.get("Deployment", "iris"))
+    api.patch("PersistentVolumeClaim", "models", {"metadata": {"finalizers": None}})
+    until(lambda: "is not there" in api.condition("Ready")["message"])
+
+
 def test_an_image_is_mounted(api):
     """On a cluster that has image volumes."""
     api.serve({"model": {"artifacts": {"image": {"reference": "localhost/iris:1", "pullPolicy": "Never"}}}})
