@@ -225,9 +225,13 @@ def _scraped(world: World, capabilities: Capabilities) -> Condition:
     if mode == "serviceMonitor":
         message = "The cluster serves no ServiceMonitor: install the Prometheus Operator, or set spec.monitoring.mode."
         return Condition("MonitoringReady", "False", "ServiceMonitorUnavailable", message)
+    return _annotated(world)
+
+
+def _annotated(world: World) -> Condition:
     deployment = world.own(names.DEPLOYMENT)
     if deployment is None:
-        return _not_applied(names.DEPLOYMENT, service)
+        return _not_applied(names.DEPLOYMENT, world.service)
     stored = resources.stored_template(deployment)
     if stored is None or stored.scraped:
         message = "The pods carry the annotations prometheus.io/scrape, port and path."

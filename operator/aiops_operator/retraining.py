@@ -61,6 +61,8 @@ def step(
     found = _wanted(service, drift, jobs, now, deleted)
     if found.attempt is None:
         return found
+    if (service.status.get("drift") or {}).get("episode") != drift["episode"]:
+        return Step(found.status, again_after=0.0)
     # One at a time: one whose making an operator could not write down before it was killed is waited for, too.
     name = job_name(service, str(drift["episode"]), found.attempt)
     others = [job["metadata"]["name"] for job in jobs if job["metadata"]["name"] != name and _outcome(job) is None]
@@ -87,8 +89,6 @@ def _wanted(
     episode = drift.get("episode")
     if not episode or drift.get("acknowledged") or shown.get("state") == RUNNING:
         return Step(shown)
-    if (service.status.get("drift") or {}).get("episode") != episode:
-        return Step(shown, again_after=0.0)
     if shown.get("episode") != episode or shown.get("state") == COOLING_DOWN:
         return _first(wanted, shown, episode, now)
     attempt = shown.get("attempt", 0)

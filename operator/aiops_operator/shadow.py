@@ -88,15 +88,17 @@ def course(service: InferenceService, wanted: Stored, live: Mapping[str, Any] | 
     if decided == PROMOTED or wanted.hash in known:
         return "roll"
     if rollback.is_good(service, applied, live):
-        if decided == REJECTED:
-            return "keep"
-        return "compare" if service.replicas else "wait"
-    # Neither is what serves now to be trusted with a comparison, nor is what was good before to be lost.
-    serves = bool((live.get("status") or {}).get("availableReplicas"))
-    if not serves or history.good is None:
-        return "roll"
-    stuck = status.rollout(service, live).exceeded and not rollback.pinned(history.good.template)
-    return "roll" if stuck else "wait"
+        undecided: Course = "compare" if service.replicas else "wait"
+        return "keep" if decided == REJECTED else undecided
+    return "wait" if _is_worth_waiting(service, live) else "roll"
+
+
+def _is_worth_waiting(service: InferenceService, live: Mapping[str, Any]) -> bool:
+    """Whether a rollout that is not over yet ends in a revision that can be compared with, without what mends it."""
+    good = resources.history_of(live).good
+    if good is None or not (live.get("status") or {}).get("availableReplicas"):
+        return False
+    return rollback.pinned(good.template) or not status.rollout(service, live).exceeded
 
 
 def decision(service: InferenceService, wanted: Stored) -> str:

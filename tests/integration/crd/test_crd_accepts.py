@@ -41,7 +41,13 @@ STATUS = {
         "distance": "0.2",
         "maxDistance": "0.1",
         "model": {"digest": "sha256:" + "3f9a1c2" * 9 + "0", "shortDigest": "3f9a1c2"},
-        "drift": {"detected": False, "score": "1.2", "threshold": "5", "worstFeature": "petal length (cm)", "criteria": "0123456789abcdef"},
+        "drift": {
+            "detected": False,
+            "score": "1.2",
+            "threshold": "5",
+            "worstFeature": "petal length (cm)",
+            "criteria": "0123456789abcdef",
+        },
     },
     "drift": {
         "detected": True,

@@ -111,12 +111,17 @@ def test_alerts_are_there_where_their_rule_is(make):
     service = make({"monitoring": {"alerts": True}})
     capable = Capabilities(service_monitors=True, prometheus_rules=True)
     kinds = (names.SERVICE_MONITOR, names.PROMETHEUS_RULE)
-    alone, both = (desired.monitoring(world(service, children=owned(service, service.uid, *kinds[:n])), capable) for n in (1, 2))
+    alone, both = (
+        desired.monitoring(world(service, children=owned(service, service.uid, *kinds[:n])), capable) for n in (1, 2)
+    )
     assert ("NotApplied", f"{service.key} has no PrometheusRule of its own: the condition Ready says why.") == (
         alone.reason,
         alone.message,
     )
-    assert ("ServiceMonitorApplied", True) == (both.reason, both.message.endswith("PrometheusRule models/iris has the alerts."))
+    assert ("ServiceMonitorApplied", True) == (
+        both.reason,
+        both.message.endswith("PrometheusRule models/iris has the alerts."),
+    )
 
 
 def test_pods_without_annotations_say_so_until_they_roll(make):

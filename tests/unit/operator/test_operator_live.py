@@ -98,9 +98,7 @@ def test_a_server_that_ends_again_and_again_is_spoken_of_in_one_way(reason):
     conditions = [{"type": "Ready", "status": "False", "lastTransitionTime": "2030-01-02T03:00:00Z"}]
     found = {
         live.container_problem(
-            pod_status(
-                containerStatuses=[{"name": "inference", "restartCount": 2} | turn], conditions=conditions
-            )
+            pod_status(containerStatuses=[{"name": "inference", "restartCount": 2} | turn], conditions=conditions)
         )
         for turn in turns
     }
