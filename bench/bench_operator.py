@@ -238,18 +238,19 @@ def _until(check: Callable[[], bool], what: str, seconds: float = 60.0, pause: f
 
 
 class Arrivals:
-    """When each object of a kind was there first, by a watch of its metadata: asking again and again would be a load."""
+    """When each object of a kind was first there, or as it is wanted, by a watch: asking again and again would be a load."""
 
-    def __init__(self, admin: Admin, path: str) -> None:
+    def __init__(self, admin: Admin, path: str, wanted: Callable[[dict[str, Any]], bool] | None = None) -> None:
+        """Begin; without `wanted` only metadata are watched."""
         self.times: dict[str, float] = {}
-        self._admin, self._path = admin, path
+        self._admin, self._path, self._wanted = admin, path, wanted
         self._ended = threading.Event()
         self._ready = threading.Event()
         threading.Thread(target=self._watch, daemon=True).start()
         self._ready.wait(30)
 
     def _watch(self) -> None:
-        headers = {"Accept": "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"}
+        headers = {} if self._wanted else {"Accept": "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"}
         with self._admin.client() as client:
             version = client.get(self._path, headers={"Accept": METADATA}).json()["metadata"]["resourceVersion"]
             query = {"watch": "true", "resourceVersion": version, "timeoutSeconds": "3600"}
@@ -257,10 +258,17 @@ class Arrivals:
                 self._ready.set()
                 with contextlib.suppress(httpx.HTTPError):
                     for line in answer.iter_lines():
-                        name = json.loads(line)["object"]["metadata"]["name"]
-                        self.times.setdefault(name, time.monotonic())
+                        body = json.loads(line)["object"]
+                        if self._wanted is None or self._wanted(body):
+                            self.times.setdefault(body["metadata"]["name"], time.monotonic())
                         if self._ended.is_set():
                             return
+
+
+def told(body: dict[str, Any]) -> bool:
+    """Whether a controller has written a status: ours has one from the start, by its kind's defaults, that says so."""
+    conditions = body.get("status", {}).get("conditions") or ()
+    return any(condition.get("reason") != "WaitingForOperator" for condition in conditions)
 
 
 def cpu(pid: int) -> float:
@@ -310,6 +318,7 @@ def measure(controller: Controller, options: argparse.Namespace) -> dict[str, fl
 def _measured(controller: Controller, admin: Admin, pid: int, options: argparse.Namespace) -> dict[str, float]:
     deployments = Arrivals(admin, f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments")
     services = Arrivals(admin, f"/api/v1/namespaces/{NAMESPACE}/services")
+    statuses = Arrivals(admin, controller.path, told)
     names = [f"s{i}" for i in range(options.n)]
     used, written, made = cpu(pid), client_writes(), {}
     clients = [admin.client() for _ in range(CREATORS)]
@@ -321,26 +330,30 @@ def _measured(controller: Controller, admin: Admin, pid: int, options: argparse.
 
     with ThreadPoolExecutor(CREATORS) as pool:
         list(pool.map(create, enumerate(names)))
-    children = [(arrivals, controller.deployments(name)) for arrivals in (deployments, services) for name in names]
+    wanted = [(arrivals, controller.deployments(name)) for arrivals in (deployments, services) for name in names]
+    wanted += [(statuses, name) for name in names]
     shown = 0.0
-    while missing := sum(name not in arrivals.times for arrivals, name in children):
+    while missing := sum(name not in arrivals.times for arrivals, name in wanted):
         if time.monotonic() - shown > 5:  # noqa: PLR2004 - seconds between two lines
             shown = time.monotonic()
             print(f"{controller.name}: {len(deployments.times)} of {options.n} Deployments", flush=True)
         if time.monotonic() - min(made.values()) > TIMEOUT:
-            message = f"{controller.name}: {missing} children are missing after {TIMEOUT:g} s"
+            message = f"{controller.name}: {missing} children and statuses are missing after {TIMEOUT:g} s"
             raise RuntimeError(message)
         time.sleep(0.1)
     first, took = min(made.values()), []
     for name in names:
         child = controller.deployments(name)
         took.append(max(deployments.times[child], services.times[child]) - made[name])
+    spoke = [statuses.times[name] - made[name] for name in names]
     if not options.scale:
         _settled(admin, options.n)
     figures = {
         "deployments_all_s": max(deployments.times.values()) - first,
         "p50_s": statistics.median(took),
         "p99_s": statistics.quantiles(took, n=100)[98],
+        "status_all_s": max(statuses.times.values()) - first,
+        "status_p99_s": statistics.quantiles(spoke, n=100)[98],
         "rss_mib": resident(pid),
         "cpu_s": cpu(pid) - used,
         "api_writes": client_writes() - written,
@@ -410,17 +423,19 @@ def _polled(admin: Admin, names: list[str], pid: int, seconds: int) -> dict[str,
     with subprocess.Popen([sys.executable, ROOT / "bench" / "operator" / "pods.py"]) as stub, admin.client() as client:
         try:
             _until(lambda: _answers("http://127.0.0.1:8000/health"), "the pods' stub serves")
-            pods = _pods(client)
+            pods, begun = _pods(client), client_writes()
             for i, pod in enumerate(pods):
                 body = {"status": _running(str(FIRST_POD + i))}
                 headers = {"Content-Type": "application/merge-patch+json"}
                 client.patch(f"{PODS}/{pod}/status", content=json.dumps(body), headers=headers).raise_for_status()
             _until(lambda: _judged() >= len(names), "each service has a verdict", 300, 1)
+            ready = client_writes() - begun
             time.sleep(2 * POLL)  # Deployments and statuses settle
             used, polls, written = cpu(pid), _polls(), client_writes()
             time.sleep(seconds)
             return {
                 "pods": len(pods),
+                "ready_writes": ready,
                 "polls_per_s": (_polls() - polls) / seconds,
                 "polled_cpu": (cpu(pid) - used) / seconds,
                 "polled_writes": client_writes() - written,
