@@ -95,7 +95,6 @@ class Operator:
         )
         self._reconciler.peers = settings.network_policy_peers
         self._queue = WorkQueue(self._reconcile, self._metrics, resync=settings.resync_interval, rng=rng)
-        self._reconciler.waiting = lambda: self._queue.waiting
         self._stopping = asyncio.Event()
         self._kopf_stop = asyncio.Event()
         self._lost = asyncio.Event()

@@ -1,5 +1,6 @@
 """Small looks at live objects, as the API server hands them out; pure."""
 
+import datetime as dt
 import json
 from collections.abc import Mapping
 from typing import Any, Final
@@ -121,6 +122,14 @@ def is_running(pod: Mapping[str, Any]) -> bool:
     """Whether a pod's server can be asked, ready or not."""
     pod_status = pod.get("status") or {}
     return pod_status.get("phase") == "Running" and bool(pod_status.get("podIP"))
+
+
+def has_begun(pod: Mapping[str, Any], now: dt.datetime, seconds: float) -> bool:
+    """Whether a pod's server was started in these last seconds, by the node's clock."""
+    containers = (pod.get("status") or {}).get("containerStatuses") or ()
+    states = [entry.get("state") or {} for entry in containers if entry.get("name") == names.CONTAINER]
+    started = next((state["running"].get("startedAt") for state in states if state.get("running")), None)
+    return started is not None and 0 <= (now - dt.datetime.fromisoformat(started)).total_seconds() < seconds
 
 
 def restarts_of(pod: Mapping[str, Any]) -> int:

@@ -33,6 +33,7 @@ from aiops_operator.live import (
     contains,
     foreign_problem,
     going,
+    has_begun,
     is_ready,
     is_running,
     not_found,
@@ -57,7 +58,6 @@ ASKED_PODS: Final = 4
 WATCHED_REASONS: Final = frozenset(
     {"ArtifactsIncomplete", "ArtifactsNotFound", rollback.ROLLED_BACK, *shadow.REASONS.values()}
 )
-MANY: Final = 64  # services that wait: more than the workers take on in a few seconds
 MAX_CONFLICTS: Final = 4  # tries to apply a child that others write meanwhile
 
 logger = logging.getLogger(__name__)
@@ -84,12 +84,10 @@ class Reconciler:
         self._clock = clock
         self._tell = tell
         self._digests: dict[Key, tuple[tuple[str, str], resources.Artifacts]] = {}
-        self._put_off: set[Key] = set()
+        self._put_off: dict[Key, dt.datetime] = {}
         self.capabilities = Capabilities()
         self.peers: Sequence[Mapping[str, Any]] = ()
         """Who may send requests to every service that limits who may, as a NetworkPolicy writes them."""
-        self.waiting: Callable[[], int] = lambda: 0
-        """How many services wait to be worked on."""
 
     async def reconcile(self, key: Key) -> Done:
         """Work on one service once.
@@ -102,7 +100,7 @@ class Reconciler:
             # Garbage collection takes the children along; there is nothing to write to what is going.
             self._poller.forget(key)
             self._digests.pop(key, None)
-            self._put_off.discard(key)
+            self._put_off.pop(key, None)
             return Done(forget=body is None)
         try:
             service = InferenceService.from_dict(body)
@@ -119,18 +117,20 @@ class Reconciler:
             problem, applied = await self._apply(world, wanted)
             children |= applied
             await self._prune(world, wanted)
-        if self._puts_off(service, problem):
-            return Done(again_after=0.0)
-        return await self._write_status(body, replace(world, children=children), wanted, problem)
+        world = replace(world, children=children)
+        pause = self._puts_off(world, problem)
+        if pause:
+            return Done(again_after=pause)
+        return await self._write_status(body, world, wanted, problem)
 
-    def _puts_off(self, service: InferenceService, problem: Problem | None) -> bool:
-        """Whether a new service's first status waits until those that wait now have their children; once, and for no longer."""
-        put_off = service.key in self._put_off
-        self._put_off.discard(service.key)
-        if put_off or problem is not None or not status.is_new(service.status) or self.waiting() < MANY:
-            return False
-        self._put_off.add(service.key)
-        return True
+    def _puts_off(self, world: World, problem: Problem | None) -> float:
+        """Seconds for which the status can wait; 0 for no more."""
+        now, key = self._clock(), world.service.key
+        waited = (now - self._put_off.setdefault(key, now)).total_seconds()
+        pause = status.pause(world.service, world.own(names.DEPLOYMENT), problem, waited)
+        if not pause:
+            del self._put_off[key]
+        return pause
 
     # --- observe -------------------------------------------------------------------------------------------------
 
@@ -403,13 +403,15 @@ class Reconciler:
         """Why these pods are not ready; a few are asked, for they mostly fail alike."""
         running = [pod for pod in pods if is_running(pod)][:ASKED_PODS]
         answers = await asyncio.gather(*(self._pods.problem(pod["status"]["podIP"]) for pod in running))
-        said = [answer for answer in answers if answer is not None]
-        # What no waiting will mend explains more than that a pod was started again, and that more than that it starts.
+        said = [(pod, answer) for pod, answer in zip(running, answers, strict=True) if answer is not None]
+        # What no waiting will mend explains more than that a pod was started again, and that more than that it starts; of one
+        # that has just begun to, that is not worth a write.
+        now = self._clock()
         return next(
             itertools.chain(
-                (answer for answer in said if answer.stalled),
+                (answer for _, answer in said if answer.stalled),
                 (problem for problem in map(container_problem, pods) if problem is not None),
-                said,
+                (answer for pod, answer in said if not has_begun(pod, now, WAITING)),
             ),
             None,
         )

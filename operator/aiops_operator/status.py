@@ -30,6 +30,7 @@ MAX_FEATURES: Final = 16
 MAX_MESSAGE: Final = 1024
 MAX_REASON: Final = 128
 NEVER: Final = "1970-01-01T00:00:00Z"  # the CRD's default: before any operator has looked
+FIRST_STATUS: Final = 1.0  # seconds for which the first status waits for pods to be made
 EXACT_SAMPLES: Final = 256  # larger counts are shown by their two leading digits
 
 # What a pod says of itself that no waiting will mend.
@@ -232,6 +233,16 @@ def same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
 def is_new(status: Mapping[str, Any]) -> bool:
     """Whether no operator has written this status."""
     return condition_of(status, "Ready").get("reason") in (None, "WaitingForOperator")
+
+
+def pause(
+    service: InferenceService, deployment: Mapping[str, Any] | None, problem: Problem | None, waited: float
+) -> float:
+    """Seconds for which a new service's first status can wait for its pods to be made, so that it is not written twice; 0 for none."""
+    made = ((deployment or {}).get("status") or {}).get("replicas", 0) >= service.replicas
+    if made or service.paused or problem is not None or not is_new(service.status):
+        return 0.0
+    return max(0.0, FIRST_STATUS - waited)
 
 
 def condition_of(status: Mapping[str, Any], type_: str) -> Mapping[str, Any]:

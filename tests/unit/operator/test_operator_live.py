@@ -1,6 +1,7 @@
 """Small looks at live objects."""
 
 import copy
+import datetime as dt
 
 import pytest
 from hypothesis import given
@@ -159,3 +160,25 @@ def test_what_the_container_that_fetches_leaves_behind(state, last, expected):
 def test_restarts_are_those_of_the_server(status, expected):
     """An init container that fetches again, or somebody's sidecar, says nothing of the model."""
     assert expected == live.restarts_of({"status": status})
+
+
+@pytest.mark.parametrize(
+    ("started", "expected"),
+    [
+        ("2030-01-02T03:04:05Z", True),
+        ("2030-01-02T03:04:01Z", True),
+        ("2030-01-02T03:04:00Z", False),
+        ("2030-01-02T03:04:06Z", False),  # by a clock that is ahead
+        (None, False),
+    ],
+)
+def test_a_server_that_has_begun_a_moment_ago(started, expected):
+    """By the clock of its node."""
+    now = dt.datetime(2030, 1, 2, 3, 4, 5, tzinfo=dt.UTC)
+    states = [{"running": {"startedAt": started}}, {"waiting": {}}, {}]
+    found = [
+        live.has_begun(pod_status(containerStatuses=[{"name": "inference", "state": state}]), now, 5.0)
+        for state in states
+    ]
+    assert [expected, False, False] == found
+    assert not live.has_begun(pod_status(), now, 5.0)

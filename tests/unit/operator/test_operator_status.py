@@ -479,6 +479,23 @@ def test_a_rollout_of_no_pods_proves_nothing(make, now):
         assert good == status.build(service, seen(live, revision="b"), now)["goodRevision"]
 
 
+def test_the_first_status_waits_a_moment_for_the_pods_to_be_made(make):
+    """And for nothing where there is something to say, or nothing to wait for."""
+    new, none = make({"replicas": 2}), deployment(updated=0, ready=0)
+    trouble = Problem("ArtifactsNotFound", "…")
+    known = make(status={"conditions": [{"type": "Ready", "reason": "RolloutInProgress"}]})
+    assert (1.0, 0.25, 0.0) == tuple(status.pause(new, none, None, waited) for waited in (0.0, 0.75, 9.0))
+    assert 1.0 == status.pause(new, None, None, 0.0)
+    for service, live, problem in (
+        (new, deployment(ready=0), None),
+        (new, none, trouble),
+        (known, none, None),
+        (make({"paused": True}), None, None),
+        (make({"replicas": 0}), None, None),
+    ):
+        assert 0.0 == status.pause(service, live, problem, 0.0)
+
+
 def test_pods_that_nobody_can_reach_serve_nobody(make, now):
     """Without a Service that is the service's own its URL leads elsewhere, or nowhere."""
     conditions = status.build(make(), seen(reachable=False), now)["conditions"]
