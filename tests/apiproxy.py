@@ -13,6 +13,7 @@ from yarl import URL
 
 DROPPED = {"host", "transfer-encoding", "content-length", "connection", "accept-encoding"}
 CUT = "cut"
+SILENT = "silent"
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,8 @@ class ApiProxy:
 
     Attributes:
         passed: what was answered, in order; a watch is there from its beginning.
-        rule: asked with method, path and whether it is a watch; what it answers instead: a status, `CUT`, or None to pass.
+        rule: asked with method, path and whether it is a watch; what it answers instead: a status, `CUT`, `SILENT` (the head
+            of the API server's answer and nothing more), or None to pass.
         after: told of each answer before the client gets it.
     """
 
@@ -83,6 +85,8 @@ class ApiProxy:
             await response.prepare(request)
             transport = request.transport
             assert isinstance(transport, asyncio.Transport)
+            if spoilt == SILENT:
+                self._silent.add(transport)
             if watch:
                 self._watches.add(transport)
             try:

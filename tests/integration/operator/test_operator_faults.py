@@ -4,13 +4,14 @@ import signal
 import time
 
 import pytest
-from apiproxy import CUT
+from apiproxy import CUT, SILENT
 from waiting import until
 
 CHILDREN = ("ConfigMap", "Service", "Deployment")
 WRITES = ("PATCH", "POST", "DELETE", "PUT")
 SILENCE = 90  # seconds after which a watch that says nothing is taken up anew
 LOOKED_AT = 60  # seconds within which what a watch has missed is found by listings
+QUICK = {"cluster.WATCH_SILENCE": 2, "health.PROBE_INTERVAL": 1, "health.DEAD_AFTER": 10}  # seconds for 90, 20 and 150
 
 
 def converged(api, name="iris"):
@@ -123,6 +124,61 @@ def test_watches_that_go_silent(api, start, proxy):
         until(lambda: api.get("Service", "iris"), seconds=SILENCE + 30)
         converged(api)
         converged(api, "another")
+        assert operator.lives()
+
+
+def silent(plural):
+    """All watches of a kind are opened and say nothing, for good."""
+    return lambda _method, path, watch: SILENT if watch and path.endswith(f"/{plural}") else None
+
+
+def test_watches_of_a_child_that_stay_silent(api, start, proxy):
+    """What they miss is healed, liveness names the kind; and it lives again once they speak."""
+    proxy.rule = silent("deployments")
+    with start(api.namespace, through=proxy, constants=QUICK) as operator:
+        api.serve()
+        converged(api)
+        api.patch("Deployment", "iris", {"spec": {"progressDeadlineSeconds": 77}})
+        until(lambda: api.get("Deployment", "iris"), lambda seen: seen["spec"]["progressDeadlineSeconds"] == 120, 10)
+        code, fault = until(operator.health, lambda seen: seen != (200, "ok"), seconds=60)
+        assert (503, "the watch has not delivered changes of deployments") == (code, fault.partition(" for ")[0])
+        assert operator.metric('aiops_operator_watch_lag_seconds{kind="deployments"}') > 10
+        assert operator.metric('aiops_operator_watch_lag_seconds{kind="services"}') == 0
+        proxy.rule = lambda *_: None
+        until(operator.lives, seconds=10)
+
+
+def test_watches_of_services_that_stay_silent(api, start, proxy):
+    """Listings find a new service, and liveness names what was not delivered."""
+    proxy.rule = silent("inferenceservices")
+    with start(api.namespace, through=proxy, constants=QUICK) as operator:
+        api.serve()
+        converged(api)
+        code, fault = until(operator.health, lambda seen: seen != (200, "ok"), seconds=60)
+        assert (503, f"the watch has not delivered {api.namespace}/iris") == (code, fault.partition(" for ")[0])
+
+
+def test_quiet_watches_and_an_api_server_that_refuses_are_no_death(api, start, proxy):
+    """Nothing happens for many silences, and then half of all listings are refused."""
+    with start(api.namespace, through=proxy, constants=QUICK) as operator:
+        api.serve()
+        converged(api)
+        seen = len(proxy.passed)
+
+        def listings():
+            return sum(entry.method == "GET" and not entry.is_watch for entry in proxy.passed[seen:])
+
+        until(lambda: listings() > 100 or not operator.lives(), seconds=60)
+        assert operator.lives()
+        count = 0
+
+        def half(method, _path, watch):
+            nonlocal count
+            count += method == "GET" and not watch
+            return 500 if method == "GET" and not watch and count % 2 else None
+
+        proxy.rule = half
+        until(lambda: count > 100 or not operator.lives(), seconds=60)
         assert operator.lives()
 
 
