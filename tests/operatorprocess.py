@@ -396,7 +396,6 @@ def start(cluster: ControlPlane, admin: httpx.Client, tmp_path_factory: pytest.T
             "KUBECONFIG": str(kubeconfig),
             "WATCH_NAMESPACES": ",".join(namespaces),
             "OPERATOR_PORT": str(port),
-            "RESYNC_INTERVAL": "1",
             "POLL_INTERVAL": "0.2",
             "INFERENCE_IMAGE": "localhost/aiops-quality:test",
         }
@@ -429,7 +428,7 @@ def api(admin: httpx.Client) -> Iterator[Api]:
 
 @pytest.fixture(scope="module")
 def operator(start: Start) -> Iterator[Operator]:
-    """An operator of all namespaces, which resyncs every second, for the tests of one module."""
+    """An operator of all namespaces for the tests of one module."""
     with start() as running_operator:
         yield running_operator
 
