@@ -97,6 +97,7 @@ class Reflector:
 
     async def _run(self) -> None:
         while True:
+            asked = 0.0
             try:
                 if await self._follow():
                     continue  # it has ended as watches do, and goes on where it was
@@ -109,13 +110,14 @@ class Reflector:
                 self._forget_version()
                 self._take_listing([], "")  # the kind is not served: there are none
             except ApiError as error:
+                asked = error.retry_after
                 (logger.info if self._pause == FIRST_PAUSE else logger.warning)(
-                    "%s, again in %.1f s: %s", self._name, self._pause, error
+                    "%s, again in %.1f s: %s", self._name, max(self._pause, asked), error
                 )
             except Exception:  # a watch that has ended is never missed by those who wait for it
                 logger.exception("%s, again in %.1f s", self._name, self._pause)
                 self._forget_version()
-            await asyncio.sleep(self._pause)
+            await asyncio.sleep(max(self._pause, asked))
             self._pause = min(2 * self._pause, LONGEST_PAUSE)
 
     @property

@@ -62,6 +62,52 @@ def test_reads_that_are_refused_are_made_again(api, start, proxy, code):
         converged(api)
 
 
+def refused_once(proxy, method, end, harm):
+    """After some harm, one request to a path that ends so is answered with 429 and asked to wait for 5 s; those from then on."""
+    refused, proxy.retry_after = [], 5
+
+    def rule(asked, path, _watch):
+        if refused or asked != method or not path.endswith(end):
+            return None
+        refused.append(path)
+        return 429
+
+    proxy.rule = rule
+    harm()
+    until(lambda: [entry for entry in proxy.passed if entry.status == 429])
+    return lambda: proxy.passed[[entry.status for entry in proxy.passed].index(429) :]
+
+
+def test_the_pause_that_the_api_server_asks_for_is_made(api, start, proxy):
+    """Nothing more is asked about a service until then, although there is cause; another is not kept waiting."""
+    with start(api.namespace, through=proxy):
+        passed = refused_once(proxy, "PATCH", "/inferenceservices/iris/status", api.serve)
+        api.change({"replicas": 2})
+        api.serve(name="another")
+        until(lambda: api.get("Deployment", "iris")["spec"]["replicas"], lambda seen: seen == 2)
+        converged(api)
+        converged(api, "another")
+        refused, *later = passed()
+    after = {
+        name: [entry.at - refused.at for entry in later if name in entry.path.split("/")]
+        for name in ("iris", "another")
+    }
+    assert 5 <= min(after["iris"]) < 6
+    assert min(after["another"]) < 5
+
+
+def test_a_watch_makes_the_pause_that_the_api_server_asks_for(api, start, proxy):
+    """The kind is not asked about until then, and what happened meanwhile is made up for."""
+    with start(api.namespace, through=proxy):
+        api.serve()
+        converged(api)
+        passed = refused_once(proxy, "GET", "/services", proxy.cut_watches)
+        api.delete("Service", "iris")
+        until(lambda: api.get("Service", "iris"), seconds=30)
+        refused, again, *_ = [entry for entry in passed() if entry.path.endswith("/services")]
+    assert 5 <= again.at - refused.at < 6
+
+
 def test_watches_that_are_cut_are_taken_up_again(api, start, proxy):
     """What was deleted, edited and declared meanwhile is noticed."""
     with start(api.namespace, through=proxy):

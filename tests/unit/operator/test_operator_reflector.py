@@ -1,6 +1,7 @@
 """A list and watch of one kind against an API server of the test's own, in virtual time."""
 
 import asyncio
+import itertools
 
 import pytest
 from virtualtime import run
@@ -194,6 +195,19 @@ def test_an_api_server_that_is_away_makes_nothing_owed():
         return told, before, reflectors.owing()
 
     assert (["a"], frozenset(), frozenset()) == scenario(steps)
+
+
+@pytest.mark.parametrize(("asked", "pauses"), [(0.0, [1.0, 2.0, 4.0]), (1.5, [1.5, 2.0, 4.0]), (30.0, [30.0] * 3)])
+def test_patience_that_the_api_server_asks_for_is_had(asked, pauses):
+    """The least that it waits after a refusal; by itself it waits for longer each time."""
+
+    async def steps(server, _store, _told, _reflectors):
+        server.refusal = UnavailableError(429, "wait", asked)
+        await asyncio.sleep(SILENCE + 100)
+        times = [time for _, time in server.asked[2:]]
+        return [after - before for before, after in itertools.pairwise(times)][:3]
+
+    assert pauses == scenario(steps)
 
 
 def test_a_version_that_is_too_old_ends_what_is_owed():
