@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -13,16 +14,18 @@ from yarl import URL
 
 DROPPED = {"host", "transfer-encoding", "content-length", "connection", "accept-encoding"}
 CUT = "cut"
+SILENT = "silent"
 
 
 @dataclass(frozen=True)
 class Passed:
-    """A request and how it was answered."""
+    """A request, how it was answered, and when it came (monotonic seconds)."""
 
     method: str
     path: str
     query: dict[str, str]
     status: int
+    at: float
 
     @property
     def is_watch(self) -> bool:
@@ -35,7 +38,9 @@ class ApiProxy:
 
     Attributes:
         passed: what was answered, in order; a watch is there from its beginning.
-        rule: asked with method, path and whether it is a watch; what it answers instead: a status, `CUT`, or None to pass.
+        rule: asked with method, path and whether it is a watch; what it answers instead: a status, `CUT`, `SILENT` (the head
+            of the API server's answer and nothing more), or None to pass.
+        retry_after: seconds that an answer 429 of the rule asks for.
         after: told of each answer before the client gets it.
     """
 
@@ -46,6 +51,7 @@ class ApiProxy:
         self._watches: set[asyncio.Transport] = set()
         self._silent: set[asyncio.Transport] = set()
         self.passed: list[Passed] = []
+        self.retry_after = 1
         self.rule: Callable[[str, str, bool], int | str | None] = lambda *_: None
         self.after: Callable[[Passed], None] = lambda _: None
         self.url = ""
@@ -64,25 +70,28 @@ class ApiProxy:
         self._loop.call_soon_threadsafe(cut)
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
-        watch = request.query.get("watch") == "true"
+        watch, at = request.query.get("watch") == "true", time.monotonic()
         spoilt = self.rule(request.method, request.path, watch)
         if spoilt == CUT:
             assert request.transport is not None
             request.transport.abort()
             return web.Response()
         if isinstance(spoilt, int):
-            self._note(request, spoilt)
+            self._note(request, spoilt, at)
             status = {"kind": "Status", "apiVersion": "v1", "message": "spoilt by the test", "code": spoilt}
-            return web.json_response(status, status=spoilt, headers={"Retry-After": "1"} if spoilt == 429 else {})
+            headers = {"Retry-After": str(self.retry_after)} if spoilt == 429 else {}
+            return web.json_response(status, status=spoilt, headers=headers)
         headers = {name: value for name, value in request.headers.items() if name.lower() not in DROPPED}
         url = URL(self._upstream + request.path_qs, encoded=True)
         body = await request.read()
         async with self._session.request(request.method, url, headers=headers, data=body or None) as answer:
-            self._note(request, answer.status)
+            self._note(request, answer.status, at)
             response = web.StreamResponse(status=answer.status, headers={"Content-Type": answer.content_type})
             await response.prepare(request)
             transport = request.transport
             assert isinstance(transport, asyncio.Transport)
+            if spoilt == SILENT:
+                self._silent.add(transport)
             if watch:
                 self._watches.add(transport)
             try:
@@ -94,8 +103,8 @@ class ApiProxy:
                 self._silent.discard(transport)
             return response
 
-    def _note(self, request: web.Request, status: int) -> None:
-        passed = Passed(request.method, request.path, dict(request.query), status)
+    def _note(self, request: web.Request, status: int, at: float) -> None:
+        passed = Passed(request.method, request.path, dict(request.query), status, at)
         self.passed.append(passed)
         self.after(passed)
 

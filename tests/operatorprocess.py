@@ -15,10 +15,11 @@ import sys
 import tempfile
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import httpx
@@ -217,9 +218,14 @@ class Operator:
             assert self.process.poll() is None, self.log.read_text()
             return False
 
+    def health(self) -> tuple[int, str]:
+        """What /healthz answers, and why."""
+        answer = self.client.get(f"http://127.0.0.1:{self.port}/healthz")
+        return answer.status_code, answer.json()["status"]
+
     def lives(self) -> bool:
         """Whether /healthz says so."""
-        return self.client.get(f"http://127.0.0.1:{self.port}/healthz").is_success
+        return self.health() == (200, "ok")
 
     def rules(self, admin: httpx.Client) -> list[dict[str, Any]]:
         """The rules of all roles that the chart gave it."""
@@ -349,18 +355,33 @@ def allowed(cluster: ControlPlane, client: httpx.Client, place: Path, namespaces
     return path
 
 
+def command(constants: Mapping[str, float]) -> list[str]:
+    """What starts an operator, some constants of whose modules are others."""
+    if not constants:
+        return [sys.executable, "-m", "aiops_operator"]
+    modules = sorted({name.partition(".")[0] for name in constants})
+    lines = [f"from aiops_operator import __main__, {', '.join(modules)}"]
+    lines += [f"{name} = {value}" for name, value in constants.items()]
+    return [sys.executable, "-c", "\n".join([*lines, "raise SystemExit(__main__.main([]))"])]
+
+
 @pytest.fixture(scope="session")
 def start(cluster: ControlPlane, admin: httpx.Client, tmp_path_factory: pytest.TempPathFactory) -> Start:
     """Run an operator for the length of a with block: in these namespaces, or in all.
 
-    `elected`: by the chart's Lease. `through`: a proxy in place of the API server.
+    `elected`: by the chart's Lease. `through`: a proxy in place of the API server. `constants`: of the package's modules
+    (`health.DEAD_AFTER`), which would make the test last for minutes.
     """
     place = tmp_path_factory.mktemp("operator")
     rights: dict[tuple[str, ...], Path] = {}
 
     @contextlib.contextmanager
     def run(
-        *namespaces: str, elected: bool = False, through: ApiProxy | None = None, **environment: str
+        *namespaces: str,
+        elected: bool = False,
+        through: ApiProxy | None = None,
+        constants: Mapping[str, float] = MappingProxyType({}),
+        **environment: str,
     ) -> Iterator[Operator]:
         if namespaces not in rights:
             rights[namespaces] = allowed(cluster, admin, place, list(namespaces))
@@ -375,7 +396,6 @@ def start(cluster: ControlPlane, admin: httpx.Client, tmp_path_factory: pytest.T
             "KUBECONFIG": str(kubeconfig),
             "WATCH_NAMESPACES": ",".join(namespaces),
             "OPERATOR_PORT": str(port),
-            "RESYNC_INTERVAL": "1",
             "POLL_INTERVAL": "0.2",
             "INFERENCE_IMAGE": "localhost/aiops-quality:test",
         }
@@ -383,8 +403,7 @@ def start(cluster: ControlPlane, admin: httpx.Client, tmp_path_factory: pytest.T
             settings |= {"LEASE_NAME": f"{release}-operator", "LEASE_NAMESPACE": release}
         clean = {name: value for name, value in os.environ.items() if name != "KUBERNETES_SERVICE_HOST"}
         with log.open("wb") as stderr:
-            command = [sys.executable, "-m", "aiops_operator"]
-            process = subprocess.Popen(command, env=clean | settings | environment, stderr=stderr)
+            process = subprocess.Popen(command(constants), env=clean | settings | environment, stderr=stderr)
         operator = Operator(process, port, log, release)
         try:
             until(operator.ready, seconds=60)
@@ -409,7 +428,7 @@ def api(admin: httpx.Client) -> Iterator[Api]:
 
 @pytest.fixture(scope="module")
 def operator(start: Start) -> Iterator[Operator]:
-    """An operator of all namespaces, which resyncs every second, for the tests of one module."""
+    """An operator of all namespaces for the tests of one module."""
     with start() as running_operator:
         yield running_operator
 

@@ -14,6 +14,7 @@ import orjson
 from kubernetes.aio import client, config
 from opentelemetry.trace import SpanKind
 
+from aiops_operator import retryafter
 from aiops_operator.errors import (
     ApiError,
     ConflictError,
@@ -40,6 +41,7 @@ CONNECT_TIMEOUT: Final = 10.0
 # by default takes ten minutes: so silence is no failure, and the watch is opened anew.
 WATCH_SILENCE: Final = 90.0
 READ_BUFFER: Final = 2**21  # bytes: objects are large
+LONGEST_RETRY_AFTER: Final = 60.0  # seconds that the API server may ask for
 MAX_NOTE: Final = 1024  # characters of an Event's message
 SERVER_ERROR: Final = 500
 _JSON: Final = "application/json"
@@ -186,12 +188,12 @@ class Cluster:
             answer = await self._watching.get(params=sent, timeout=timeout, **request)
             self._metrics.api_requests.labels("WATCH", str(answer.status)).inc()
             if answer.status != 200:  # noqa: PLR2004  HTTP's own number
-                _fail(answer.status, await answer.read())
+                _fail(answer.status, await answer.read(), answer.headers)
             yield "OPENED", {}
             async for line in _lines(answer):
                 event = orjson.loads(line)
                 if event["type"] == "ERROR":
-                    _fail(event["object"].get("code", 0), orjson.dumps(event["object"]))
+                    _fail(event["object"].get("code", 0), orjson.dumps(event["object"]), {})
                 yield event["type"], event["object"]
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             self._metrics.api_requests.labels("WATCH", "no answer").inc()
@@ -333,7 +335,7 @@ class Cluster:
             span.set_attribute("http.response.status_code", response.status)
         self._metrics.api_requests.labels(verb, str(response.status)).inc()
         if not 200 <= response.status < 300:  # noqa: PLR2004  HTTP's own numbers
-            _fail(response.status, content)
+            _fail(response.status, content, response.headers)
         document: dict[str, Any] = orjson.loads(content)
         return document
 
@@ -380,10 +382,11 @@ async def _lines(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
         response.close()
 
 
-def _fail(code: int, content: bytes) -> NoReturn:
+def _fail(code: int, content: bytes, headers: Mapping[str, str]) -> NoReturn:
     try:
         message = str(orjson.loads(content)["message"])
     except (ValueError, KeyError, TypeError):
         message = content[:MAX_NOTE].decode(errors="replace")
     default = UnavailableError if code >= SERVER_ERROR else ApiError
-    raise _ERRORS.get(code, default)(code, " ".join(message.split()))
+    retry_after = retryafter.seconds(headers.get("Retry-After", ""), LONGEST_RETRY_AFTER)
+    raise _ERRORS.get(code, default)(code, " ".join(message.split()), retry_after or 0.0)

@@ -34,12 +34,14 @@ class ApiError(OperatorError):
     Attributes:
         status: HTTP status, 0 where there was no answer.
         message: what the server said, in one line.
+        retry_after: seconds in which it asks not to be asked again; 0 where it says nothing of that.
     """
 
-    def __init__(self, status: int, message: str) -> None:
+    def __init__(self, status: int, message: str, retry_after: float = 0.0) -> None:
         super().__init__(f"{status or 'no answer'}: {message}")
         self.status = status
         self.message = message
+        self.retry_after = retry_after
 
 
 class NotFoundError(ApiError):

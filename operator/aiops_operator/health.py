@@ -1,14 +1,15 @@
 """The operator's own HTTP server: /metrics, /healthz (liveness) and /readyz.
 
 Liveness is watch freshness. Every 20 s the versions of all InferenceServices are listed and compared with what the watch has
-delivered. What it has not delivered by the next listing is looked at without it; a version that stays undelivered for 150 s, or a
-watcher that is no longer running, means that the watches are dead and the process has to be started anew. While the API server does not answer nothing is learnt, and nothing fails.
+delivered. What it has not delivered by the next listing is looked at without it; the reflectors do the same for the other kinds.
+A change that stays undelivered for 150 s, or a watcher that is no longer running, means that the watches are dead and the
+process has to be started anew. While the API server does not answer nothing is learnt, no time counts, and nothing fails.
 """
 
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -29,16 +30,23 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class Freshness:
-    """What the watch has delivered, against what the API server shows; times are monotonic seconds."""
+    """What the watches have delivered, against what the API server shows; times are monotonic seconds.
+
+    What is behind is so since a time of a clock that goes only while the API server answers.
+    """
 
     delivered: dict[Key, str] = field(default_factory=dict)
     _heard: dict[Key, float] = field(default_factory=dict)
     _missing: dict[Key, float] = field(default_factory=dict)
+    _owing: dict[str, float] = field(default_factory=dict)
     _watchers: dict[str, float] = field(default_factory=dict)
+    _clock: float = field(default=0.0, compare=False)
+    _asked: float = field(default=0.0, compare=False)
 
     def heard(self, key: Key, version: str | None, now: float) -> None:
         """The watch has delivered this version of a resource, or its end (None)."""
         self._heard[key] = now
+        self._missing.pop(key, None)  # versions have no order that may be relied on; but the watch lives
         if version is None:
             self.delivered.pop(key, None)
         else:
@@ -58,41 +66,43 @@ class Freshness:
         """The API server shows these versions; the keys to look at, because the watch does not say the same of them.
 
         Those are what was delivered and is not shown, and what has been behind since another listing or longer.
-
-        Versions have no order that may be relied on; but whatever is delivered for a key after it was seen to be behind
-        shows that the watch lives.
         """
+        self._clock += now - self._asked
+        self._asked = now
         behind = {
             key for key in versions.keys() | self.delivered.keys() if versions.get(key) != self.delivered.get(key)
         }
-        for key in list(self._missing):
-            if key not in behind or self._heard.get(key, 0.0) >= self._missing[key]:
-                del self._missing[key]
-        for key in behind:
-            self._missing.setdefault(key, now)
+        self._missing = {key: self._missing.get(key, self._clock) for key in behind}
         for key in self._heard.keys() - versions.keys() - behind:
             del self._heard[key]
-        late = {key for key, since in self._missing.items() if since < now}
+        late = {key for key, since in self._missing.items() if since < self._clock}
         return frozenset(self.delivered.keys() - versions.keys() | late)
 
-    def unknown(self) -> None:
-        """The API server did not answer: nothing is known, and no time is counted."""
-        self._missing.clear()
+    def unknown(self, now: float) -> None:
+        """The API server did not answer: nothing is known, and the time since it was asked before does not count."""
+        self._asked = now
+
+    def owing(self, kinds: Collection[str]) -> None:
+        """Of these kinds, by their plurals, watches have not brought what listings have found."""
+        self._owing = {kind: self._owing.get(kind, self._clock) for kind in kinds}
 
     def running(self, watchers: set[str], now: float) -> None:
         """These of Kopf's watchers run; one that has run before and does not now is missed."""
         for name in watchers:
             self._watchers[name] = now
 
-    def lag(self, now: float) -> float:
-        """Seconds for which the oldest undelivered version has not been delivered."""
-        return max((now - since for since in self._missing.values()), default=0.0)
+    def lags(self) -> dict[str, float]:
+        """By kind, where it is behind, the seconds for which the oldest undelivered change has not been delivered."""
+        missing = {INFERENCE_SERVICE.plural: min(self._missing.values())} if self._missing else {}
+        return {kind: self._clock - since for kind, since in (missing | self._owing).items()}
 
     def fault(self, now: float) -> str:
         """Why the watches are dead; empty while they live."""
-        if self.lag(now) > DEAD_AFTER:
-            keys = ", ".join(str(key) for key in sorted(self._missing)[:3])
-            return f"the watch has not delivered {keys} for {self.lag(now):.0f} s"
+        for kind, lag in sorted(self.lags().items()):
+            if lag > DEAD_AFTER:
+                keys = ", ".join(str(key) for key in sorted(self._missing)[:3])
+                what = keys if kind == INFERENCE_SERVICE.plural else f"changes of {kind}"
+                return f"the watch has not delivered {what} for {lag:.0f} s"
         ended = [name for name, seen in self._watchers.items() if now - seen > DEAD_AFTER]
         return f"ended: {', '.join(sorted(ended))}" if ended else ""
 
@@ -144,9 +154,12 @@ class Health:
                     look(key)
             except ApiError as error:
                 logger.info("the API server does not answer: %s", error)
-                self.freshness.unknown()
-            self._metrics.watch_lag.set(self.freshness.lag(now))
-            for kind, seconds in self._reflectors.silences().items():
+                self.freshness.unknown(time.monotonic())
+            self.freshness.owing(self._reflectors.owing())
+            silences, lags = self._reflectors.silences(), self.freshness.lags()
+            for kind in (*silences, INFERENCE_SERVICE.plural):
+                self._metrics.watch_lag.labels(kind).set(lags.get(kind, 0.0))
+            for kind, seconds in silences.items():
                 self._metrics.watch_silence.labels(kind).set(seconds)
 
     async def _versions(self) -> dict[Key, str]:

@@ -57,7 +57,8 @@ class Metrics:
         )
         self.watch_lag = Gauge(
             "aiops_operator_watch_lag_seconds",
-            "How long the oldest change that the API server shows has not been delivered by the watch.",
+            "How long the oldest change that a listing has found has not been delivered by the watch.",
+            ["kind"],
             registry=registry,
         )
         self.watch_silence = Gauge(

@@ -2,6 +2,10 @@
 
 Kopf's watchers tell of events and not of what a new listing lacks, and they parse every object in full; for the children, which
 are many, and for ConfigMaps of others, of which only the version matters, this is both exact and light.
+
+A watch that brings nothing may be of a kind that nothing happens to, or dead, whatever the connection looks like: a listing
+tells. What it has that is news is taken from it, and the watch goes on where it was all the same: one that lives brings that
+too, at once. Until then it owes it.
 """
 
 import asyncio
@@ -59,6 +63,9 @@ class Reflector:
         self._changed = changed
         self._version = ""
         self._heard = time.monotonic()
+        self._doubtful = False  # whether the last watch was opened and has brought nothing
+        self._owing = False
+        self._pause = FIRST_PAUSE
         self._task: asyncio.Task[None] | None = None
         self.synced = asyncio.Event()
 
@@ -72,6 +79,11 @@ class Reflector:
         """Seconds since the API server has said anything about this kind: a bookmark, or that a watch of it is open."""
         return time.monotonic() - self._heard
 
+    @property
+    def owing(self) -> bool:
+        """Whether a listing has found what no watch has brought since."""
+        return self._owing
+
     def start(self) -> None:
         """Begin, in the running loop."""
         where = f" in {self._namespace}" if self._namespace else ""
@@ -84,50 +96,77 @@ class Reflector:
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def _run(self) -> None:
-        pause = FIRST_PAUSE
         while True:
+            asked = 0.0
             try:
-                if not self._version:
-                    await self._list()
-                began = time.monotonic()
-                await self._watch()
-                pause = FIRST_PAUSE
-                if time.monotonic() - began > FIRST_PAUSE:
+                if await self._follow():
                     continue  # it has ended as watches do, and goes on where it was
             except ExpiredError:
-                known, self._version = self._version, ""
+                known = self._version
+                self._forget_version()
                 if known:
                     continue  # what has changed since is not known any more: a listing tells
             except NotFoundError:
-                self._version = ""
+                self._forget_version()
                 self._take_listing([], "")  # the kind is not served: there are none
             except ApiError as error:
-                (logger.info if pause == FIRST_PAUSE else logger.warning)(
-                    "%s, again in %.1f s: %s", self._name, pause, error
+                asked = error.retry_after
+                (logger.info if self._pause == FIRST_PAUSE else logger.warning)(
+                    "%s, again in %.1f s: %s", self._name, max(self._pause, asked), error
                 )
             except Exception:  # a watch that has ended is never missed by those who wait for it
-                logger.exception("%s, again in %.1f s", self._name, pause)
-                self._version = ""
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, LONGEST_PAUSE)
+                logger.exception("%s, again in %.1f s", self._name, self._pause)
+                self._forget_version()
+            await asyncio.sleep(max(self._pause, asked))
+            self._pause = min(2 * self._pause, LONGEST_PAUSE)
 
     @property
     def _name(self) -> str:
         return f"watch of {self.kind.plural} in {self._namespace or 'all namespaces'}"
 
+    async def _follow(self) -> bool:
+        """Watch from where it was, or from a listing, until the watch ends; whether it has lasted."""
+        if not self._version:
+            await self._list()
+        elif self._doubtful:
+            await self._look_for_missed()
+        began = time.monotonic()
+        await self._watch()
+        lasted = time.monotonic() - began > FIRST_PAUSE
+        if lasted:
+            self._pause = FIRST_PAUSE
+        return lasted
+
+    def _forget_version(self) -> None:
+        """The next watch begins at a new listing, and owes nothing of what was before."""
+        self._version = ""
+        self._owing = False
+
     async def _list(self) -> None:
-        watched = self._watched
-        bodies, version = await self._cluster.listing(
-            watched.kind, self._namespace, watched.selector, metadata_only=watched.metadata_only
-        )
+        bodies, version = await self._listing()
         self._take_listing(bodies, version)
         self._version = version
 
-    def _take_listing(self, bodies: list[dict[str, Any]], version: str) -> None:
+    async def _look_for_missed(self) -> None:
+        if self._take_listing(*await self._listing()):
+            (logger.info if self._owing else logger.warning)("%s has not brought what a listing has", self._name)
+            self._owing = True
+
+    async def _listing(self) -> tuple[list[dict[str, Any]], str]:
+        watched = self._watched
+        return await self._cluster.listing(
+            watched.kind, self._namespace, watched.selector, metadata_only=watched.metadata_only
+        )
+
+    def _take_listing(self, bodies: list[dict[str, Any]], version: str) -> bool:
+        """Take what a listing says; whether it has news."""
         self._heard = time.monotonic()
-        for body in self._store.replace(self.kind, self._namespace, bodies, version):
+        self._doubtful = False
+        news = self._store.replace(self.kind, self._namespace, bodies, version)
+        for body in news:
             self._changed(self.kind, body)
         self.synced.set()
+        return bool(news)
 
     async def _watch(self) -> None:
         watched = self._watched
@@ -136,8 +175,10 @@ class Reflector:
         )
         async for type_, body in events:
             self._heard = time.monotonic()
-            if type_ == "OPENED":
+            self._doubtful = type_ == "OPENED"
+            if self._doubtful:
                 continue
+            self._owing, self._pause = False, FIRST_PAUSE
             self._version = str(body["metadata"]["resourceVersion"])
             if type_ == "BOOKMARK":
                 continue
@@ -196,6 +237,11 @@ class Reflectors:
     def silences(self) -> dict[str, float]:
         """By kind, the seconds for which the API server has said nothing of it."""
         return {watched.kind.plural: max(one.silence for one in each) for watched, each in self._running.items()}
+
+    def owing(self) -> frozenset[str]:
+        """The kinds, of those that are needed, of which a watch has not brought what a listing has found."""
+        needed = ((watched, each) for watched, each in self._running.items() if not watched.optional)
+        return frozenset(watched.kind.plural for watched, each in needed if any(one.owing for one in each))
 
     async def stop(self) -> None:
         """Watch nothing any more."""

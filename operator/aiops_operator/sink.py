@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
-from aiops_operator import cloudevent
+from aiops_operator import cloudevent, retryafter
 from aiops_operator.cloudevent import Event
 from aiops_operator.metrics import Metrics
 
@@ -114,11 +114,11 @@ class Sink:
         sent = cloudevent.headers(event, self._secret, time.time())
         # The body of the answer is not read: it says nothing, and may have no end.
         async with session.post(self._url, data=event.body, headers=sent, allow_redirects=False) as response:
-            return response.status, _seconds(response.headers.get("Retry-After", ""))
+            return response.status, retryafter.seconds(response.headers.get("Retry-After", ""), LONGEST_RETRY_AFTER)
 
     def _pause(self, attempt: int, retry_after: float | None) -> float:
         if retry_after is not None:
-            return min(retry_after, LONGEST_RETRY_AFTER)
+            return retry_after
         return random.uniform(0, self._first_pause * 2 ** (attempt - 1))  # noqa: S311 - no secret hangs on it
 
     def _count(self, result: str, events: int = 1) -> None:
@@ -127,8 +127,3 @@ class Sink:
     def _waiting(self, change: int) -> None:
         self._undelivered += change
         self._metrics.sink_queue.set(self._undelivered)
-
-
-def _seconds(retry_after: str) -> float | None:
-    """The header in seconds; None where it is missing or a date, which clocks that disagree would make nonsense of."""
-    return float(retry_after) if retry_after.isascii() and retry_after.isdigit() else None

@@ -1,6 +1,7 @@
 """The work queue: one worker a key at most, causes coalesced, errors retried with backoff, everything resynced with jitter.
 
-Pure asyncio, no I/O. A cause that arrives while its key is worked on leads to one more run afterwards, however many arrive.
+Pure asyncio, no I/O. A cause that arrives while its key is worked on leads to one more run afterwards, however many arrive. Where
+the API server asks for patience (Retry-After), the key's next run is no earlier, whatever its cause.
 """
 
 import asyncio
@@ -42,6 +43,7 @@ class _Entry:
     dirty: bool = False
     due: asyncio.TimerHandle | None = None
     failures: int = 0
+    earliest: float = 0.0
     since: float = field(default=0.0)
 
 
@@ -81,13 +83,15 @@ class WorkQueue(Generic[KeyT]):
         if self._closed:
             return
         entry = self._entries.setdefault(key, _Entry())
+        loop = asyncio.get_running_loop()
         if entry.due is not None:
+            if loop.time() < entry.earliest:
+                return  # the run that is planned sees this cause too
             entry.due.cancel()
             entry.due = None
         if entry.task is not None:
             entry.dirty = True
             return
-        loop = asyncio.get_running_loop()
         entry.since = loop.time()
         entry.task = loop.create_task(self._run(key, entry), name=f"worker for {key}")
         self._count(1)
@@ -126,22 +130,29 @@ class WorkQueue(Generic[KeyT]):
             entry.task = None
         if self._closed:
             return
-        if entry.dirty:
+        patience = entry.earliest - loop.time()
+        if entry.dirty and patience <= 0:
             self.add(key)
         elif done.forget:
             self._entries.pop(key, None)
         else:
             pause = self._jittered(self._resync)
-            entry.due = loop.call_later(
-                pause if done.again_after is None else min(pause, done.again_after), self.add, key
-            )
+            pause = pause if done.again_after is None else min(pause, done.again_after)
+            entry.due = loop.call_later(max(pause, patience), self._come_due, key, entry)
+
+    def _come_due(self, key: KeyT, entry: _Entry) -> None:
+        entry.due = None
+        self.add(key)
 
     async def _once(self, key: KeyT, entry: _Entry) -> Done:
         try:
             done = await self._work(key)
         except Exception as error:
             entry.failures += 1
-            pause = self._jittered(min(LARGEST_BACKOFF, FIRST_BACKOFF * 2 ** min(entry.failures - 1, 16)))
+            patience = error.retry_after if isinstance(error, ApiError) else 0.0
+            entry.earliest = asyncio.get_running_loop().time() + patience
+            backoff = self._jittered(min(LARGEST_BACKOFF, FIRST_BACKOFF * 2 ** min(entry.failures - 1, 16)))
+            pause = max(backoff, patience)
             self._metrics.reconciles.labels("error").inc()
             self._metrics.reconcile_errors.inc()
             if isinstance(error, ConflictError):

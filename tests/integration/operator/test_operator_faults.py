@@ -4,13 +4,14 @@ import signal
 import time
 
 import pytest
-from apiproxy import CUT
+from apiproxy import CUT, SILENT
 from waiting import until
 
 CHILDREN = ("ConfigMap", "Service", "Deployment")
 WRITES = ("PATCH", "POST", "DELETE", "PUT")
 SILENCE = 90  # seconds after which a watch that says nothing is taken up anew
 LOOKED_AT = 60  # seconds within which what a watch has missed is found by listings
+QUICK = {"cluster.WATCH_SILENCE": 2, "health.PROBE_INTERVAL": 1, "health.DEAD_AFTER": 10}  # seconds for 90, 20 and 150
 
 
 def converged(api, name="iris"):
@@ -59,6 +60,52 @@ def test_reads_that_are_refused_are_made_again(api, start, proxy, code):
         api.serve()
         until(lambda: api.get("Deployment", "iris"), seconds=LOOKED_AT)
         converged(api)
+
+
+def refused_once(proxy, method, end, harm):
+    """After some harm, one request to a path that ends so is answered with 429 and asked to wait for 5 s; those from then on."""
+    refused, proxy.retry_after = [], 5
+
+    def rule(asked, path, _watch):
+        if refused or asked != method or not path.endswith(end):
+            return None
+        refused.append(path)
+        return 429
+
+    proxy.rule = rule
+    harm()
+    until(lambda: [entry for entry in proxy.passed if entry.status == 429])
+    return lambda: proxy.passed[[entry.status for entry in proxy.passed].index(429) :]
+
+
+def test_the_pause_that_the_api_server_asks_for_is_made(api, start, proxy):
+    """Nothing more is asked about a service until then, although there is cause; another is not kept waiting."""
+    with start(api.namespace, through=proxy):
+        passed = refused_once(proxy, "PATCH", "/inferenceservices/iris/status", api.serve)
+        api.change({"replicas": 2})
+        api.serve(name="another")
+        until(lambda: api.get("Deployment", "iris")["spec"]["replicas"], lambda seen: seen == 2)
+        converged(api)
+        converged(api, "another")
+        refused, *later = passed()
+    after = {
+        name: [entry.at - refused.at for entry in later if name in entry.path.split("/")]
+        for name in ("iris", "another")
+    }
+    assert 5 <= min(after["iris"]) < 6
+    assert min(after["another"]) < 5
+
+
+def test_a_watch_makes_the_pause_that_the_api_server_asks_for(api, start, proxy):
+    """The kind is not asked about until then, and what happened meanwhile is made up for."""
+    with start(api.namespace, through=proxy):
+        api.serve()
+        converged(api)
+        passed = refused_once(proxy, "GET", "/services", proxy.cut_watches)
+        api.delete("Service", "iris")
+        until(lambda: api.get("Service", "iris"), seconds=30)
+        refused, again, *_ = [entry for entry in passed() if entry.path.endswith("/services")]
+    assert 5 <= again.at - refused.at < 6
 
 
 def test_watches_that_are_cut_are_taken_up_again(api, start, proxy):
@@ -123,6 +170,61 @@ def test_watches_that_go_silent(api, start, proxy):
         until(lambda: api.get("Service", "iris"), seconds=SILENCE + 30)
         converged(api)
         converged(api, "another")
+        assert operator.lives()
+
+
+def silent(plural):
+    """All watches of a kind are opened and say nothing, for good."""
+    return lambda _method, path, watch: SILENT if watch and path.endswith(f"/{plural}") else None
+
+
+def test_watches_of_a_child_that_stay_silent(api, start, proxy):
+    """What they miss is healed, liveness names the kind; and it lives again once they speak."""
+    proxy.rule = silent("deployments")
+    with start(api.namespace, through=proxy, constants=QUICK) as operator:
+        api.serve()
+        converged(api)
+        api.patch("Deployment", "iris", {"spec": {"progressDeadlineSeconds": 77}})
+        until(lambda: api.get("Deployment", "iris"), lambda seen: seen["spec"]["progressDeadlineSeconds"] == 120, 10)
+        code, fault = until(operator.health, lambda seen: seen != (200, "ok"), seconds=60)
+        assert (503, "the watch has not delivered changes of deployments") == (code, fault.partition(" for ")[0])
+        assert operator.metric('aiops_operator_watch_lag_seconds{kind="deployments"}') > 10
+        assert operator.metric('aiops_operator_watch_lag_seconds{kind="services"}') == 0
+        proxy.rule = lambda *_: None
+        until(operator.lives, seconds=10)
+
+
+def test_watches_of_services_that_stay_silent(api, start, proxy):
+    """Listings find a new service, and liveness names what was not delivered."""
+    proxy.rule = silent("inferenceservices")
+    with start(api.namespace, through=proxy, constants=QUICK) as operator:
+        api.serve()
+        converged(api)
+        code, fault = until(operator.health, lambda seen: seen != (200, "ok"), seconds=60)
+        assert (503, f"the watch has not delivered {api.namespace}/iris") == (code, fault.partition(" for ")[0])
+
+
+def test_quiet_watches_and_an_api_server_that_refuses_are_no_death(api, start, proxy):
+    """Nothing happens for many silences, and then half of all listings are refused."""
+    with start(api.namespace, through=proxy, constants=QUICK) as operator:
+        api.serve()
+        converged(api)
+        seen = len(proxy.passed)
+
+        def listings():
+            return sum(entry.method == "GET" and not entry.is_watch for entry in proxy.passed[seen:])
+
+        until(lambda: listings() > 100 or not operator.lives(), seconds=60)
+        assert operator.lives()
+        count = 0
+
+        def half(method, _path, watch):
+            nonlocal count
+            count += method == "GET" and not watch
+            return 500 if method == "GET" and not watch and count % 2 else None
+
+        proxy.rule = half
+        until(lambda: count > 100 or not operator.lives(), seconds=60)
         assert operator.lives()
 
 

@@ -71,8 +71,8 @@ def specs():
 
 @pytest.fixture
 def quiet(start, api):
-    """An operator of the namespace that works on what happens, not by the clock."""
-    with start(api.namespace, RESYNC_INTERVAL="600") as operator:
+    """An operator of the namespace."""
+    with start(api.namespace) as operator:
         yield operator
 
 
@@ -163,5 +163,5 @@ def test_what_is_smuggled_in_stays_text(api, quiet_of_all, place, text):
 @pytest.fixture(scope="module")
 def quiet_of_all(start):
     """As `quiet`, of all namespaces."""
-    with start(RESYNC_INTERVAL="600") as operator:
+    with start() as operator:
         yield operator

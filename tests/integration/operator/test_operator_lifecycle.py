@@ -7,6 +7,7 @@ import pytest
 from waiting import until
 
 CHILDREN = ("ConfigMap", "Service", "Deployment", "PodDisruptionBudget")
+RESYNCING = {"RESYNC_INTERVAL": "1"}  # for tests that count resyncs
 
 
 def template(deployment):
@@ -52,7 +53,7 @@ def test_a_restart_rolls_nothing_and_writes_nothing(api, start):
         api.wait("DriftDetected", "Unknown", "PodsUnreachable")
         operator.stop(signal.SIGKILL)
     before, hashes = api.versions(*CHILDREN), template(api.settled())
-    with start(api.namespace) as operator:
+    with start(api.namespace, **RESYNCING) as operator:
         until(operator.reconciles, lambda seen: seen >= 3)
     assert (api.versions(*CHILDREN), template(api.settled())) == (before, hashes)
 
@@ -62,7 +63,7 @@ def test_other_settings_of_the_operator_roll_only_what_they_are_for(api, start):
     with start(api.namespace):
         api.serve()
         before = template(api.settled())
-    with start(api.namespace, RESYNC_INTERVAL="2", LOG_LEVEL="WARNING") as operator:
+    with start(api.namespace, LOG_LEVEL="WARNING", **RESYNCING) as operator:
         until(operator.reconciles, lambda seen: seen >= 2)
         assert template(api.settled()) == before
     with start(api.namespace, INFERENCE_IMAGE="localhost/aiops-quality:next"):
@@ -118,7 +119,7 @@ def test_other_namespaces_are_left_alone(api, start, admin):
     name = f"{api.namespace}-other"
     assert admin.post("/api/v1/namespaces", json={"metadata": {"name": name}}).is_success
     other = replace(api, namespace=name)
-    with start(api.namespace) as operator:
+    with start(api.namespace, **RESYNCING) as operator:
         other.artifacts()
         other.serve()
         api.serve()
@@ -187,7 +188,7 @@ def at_rest(api, operator, spec=None):
 
 def test_a_resync_of_an_unchanged_world_changes_nothing(api, start):
     """Not one resourceVersion in four resyncs, a quantity that the API server writes in its own way included."""
-    with start(api.namespace) as operator:
+    with start(api.namespace, **RESYNCING) as operator:
         done = at_rest(api, operator, {"resources": {"requests": {"cpu": "0.5"}}})
         kinds = (*CHILDREN, "InferenceService", "Pod", "ReplicaSet")
         before, told = api.versions(*kinds), api.reasons()
@@ -197,7 +198,7 @@ def test_a_resync_of_an_unchanged_world_changes_nothing(api, start):
 
 def test_a_resync_reads_and_does_not_write(api, start):
     """Where nothing differs there is nothing to apply, and no status to write."""
-    with start(api.namespace) as operator:
+    with start(api.namespace, **RESYNCING) as operator:
         done = at_rest(api, operator)
         writes = [
             operator.metric(f'aiops_operator_api_requests_total{{result="{code}",verb="PATCH"}}') for code in (200, 201)

@@ -36,7 +36,7 @@ def test_a_bad_model_never_takes_the_old_one_down(api, pods, start):
         until(api.reasons, lambda seen: "RolledBack" in seen)
         until(lambda: api.get("Deployment", "iris"), lambda seen: seen["status"].get("replicas") == 1, 30)
     versions = api.versions("InferenceService", "Deployment", "ConfigMap")
-    with start(api.namespace) as another:
+    with start(api.namespace, RESYNC_INTERVAL="1") as another:
         until(another.reconciles, lambda count: count >= 3)
         assert versions == api.versions("InferenceService", "Deployment", "ConfigMap")
         api.artifacts()

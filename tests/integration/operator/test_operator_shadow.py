@@ -110,7 +110,7 @@ def test_a_revision_that_disagrees_never_serves(api, pods, start):
         assert "distance of 0.3, beyond spec.rollout.shadow.maxDistance, 0.1" in ready["message"]
         until(api.reasons, lambda seen: "ShadowRejected" in seen)
     versions = api.versions("InferenceService", "Deployment", "ConfigMap")
-    with start(api.namespace) as another:
+    with start(api.namespace, RESYNC_INTERVAL="1") as another:
         until(another.reconciles, lambda count: count >= 3)
         assert versions == api.versions("InferenceService", "Deployment", "ConfigMap")
         api.change({"rollout": {"shadow": {"maxDistance": 0.5}}})

@@ -137,7 +137,7 @@ def sent(url, events, **options):
 def test_onset_and_end_are_told_once(api, start, pods, receiver):
     """With a signature; the operator's log does not have the URL's path."""
     environment = {"DRIFT_SINK_URL": receiver.url, "DRIFT_SINK_SECRET": SECRET}
-    with start(api.namespace, **environment) as operator:
+    with start(api.namespace, RESYNC_INTERVAL="1", **environment) as operator:
         drifting(api, pods)
         episode = api.status()["drift"]["episode"]
         until(receiver.types)

@@ -49,7 +49,7 @@ def test_no_pod_restarts(api, start, before):
         until(lambda: len(api.all("Pod")), lambda seen: seen == pods, seconds=120)
         until(lambda: all(api.status(name).get("conditions") for name in past), seconds=60)
     versions = {kind: api.versions(kind) for kind in kinds}
-    with start(api.namespace) as operator:
+    with start(api.namespace, RESYNC_INTERVAL="1") as operator:
         until(operator.reconciles, lambda seen: seen >= 3 * SERVICES, seconds=120)
         assert past == templates(api)
         assert versions == {kind: api.versions(kind) for kind in kinds}

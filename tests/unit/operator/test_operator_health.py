@@ -11,16 +11,17 @@ def test_a_watch_that_delivers_lives():
     freshness = Freshness()
     freshness.heard(A, "1", 0)
     freshness.listed({A: "1"}, 20)
-    assert (freshness.lag(1000), freshness.fault(1000)) == (0.0, "")
+    assert ({}, "") == (freshness.lags(), freshness.fault(1000))
 
 
 def test_a_version_that_is_never_delivered_means_death():
     """After 150 s, and not before."""
-    freshness = Freshness()
+    freshness, faults = Freshness(), []
     freshness.heard(A, "1", 0)
-    for now in range(20, 220, 20):
+    for now in (20, 40, 170, 171):
         freshness.listed({A: "2"}, now)
-    assert (freshness.fault(170), freshness.fault(171)) == ("", "the watch has not delivered n/a for 151 s")
+        faults.append(freshness.fault(now))
+    assert ["", "", "", "the watch has not delivered n/a for 151 s"] == faults
 
 
 def test_a_resource_that_is_busy_does_not_look_dead():
@@ -37,15 +38,46 @@ def test_a_new_resource_and_a_deleted_one_are_noticed_too():
     freshness = Freshness()
     freshness.heard(B, "1", 0)
     freshness.listed({A: "1"}, 20)
-    assert freshness.fault(200).startswith("the watch has not delivered n/a, n/b for")
+    freshness.listed({A: "1"}, 200)
+    assert "the watch has not delivered n/a, n/b for 180 s" == freshness.fault(200)
 
 
 def test_an_api_server_that_is_down_fails_nothing():
-    """No time is counted while nothing is known."""
+    """No time is counted while nothing is known, of what was behind before either."""
     freshness = Freshness()
     freshness.listed({A: "1"}, 0)
-    freshness.unknown()
-    assert freshness.fault(10_000) == ""
+    freshness.owing({"pods"})
+    freshness.listed({A: "1"}, 140)
+    for now in range(160, 10_000, 20):
+        freshness.unknown(now)
+        freshness.owing({"pods"})
+    assert ({"inferenceservices": 140.0, "pods": 140.0}, "") == (freshness.lags(), freshness.fault(10_000))
+
+
+def test_an_api_server_that_refuses_now_and_then_only_delays_the_verdict():
+    """One answer in seven is a refusal, and the time up to it does not count."""
+    freshness, dead = Freshness(), []
+    for number, now in enumerate(range(0, 400, 20)):
+        if number % 7 == 3:
+            freshness.unknown(now)
+        else:
+            freshness.listed({A: "1"}, now)
+        dead += [now] if freshness.fault(now) else []
+    assert 180 == dead[0]
+
+
+def test_watches_of_a_kind_that_go_on_owing_mean_death():
+    """After 150 s, with the kind's name, and not once they have brought something."""
+    freshness, faults = Freshness(), []
+    for now, owing in ((0, {"deployments"}), (150, {"deployments"}), (151, {"deployments"}), (171, set())):
+        freshness.listed({}, now)
+        faults.append(freshness.fault(now))
+        freshness.owing(owing)
+    freshness.owing({"deployments"})
+    assert ["", "", "the watch has not delivered changes of deployments for 151 s", ""] == [
+        *faults[:3],
+        freshness.fault(171),
+    ]
 
 
 def test_a_watcher_that_ends_is_missed():
@@ -65,7 +97,7 @@ def test_a_deletion_that_falls_into_a_relist_is_no_death():
     assert freshness.listed({B: "1"}, 40) == {A}
     freshness.gone(A, 41)
     assert freshness.listed({B: "1"}, 60) == set()
-    assert (freshness.lag(1000), freshness.fault(1000), freshness.delivered) == (0.0, "", {B: "1"})
+    assert ({}, "", {B: "1"}) == (freshness.lags(), freshness.fault(1000), freshness.delivered)
 
 
 def test_a_resource_that_is_made_again_is_not_gone():
@@ -75,7 +107,7 @@ def test_a_resource_that_is_made_again_is_not_gone():
     freshness.heard(A, "2", 42)
     freshness.gone(A, 41)
     freshness.listed({A: "2"}, 60)
-    assert (freshness.lag(1000), freshness.delivered) == (0.0, {A: "2"})
+    assert ({}, {A: "2"}) == (freshness.lags(), freshness.delivered)
 
 
 def test_what_is_gone_is_forgotten():

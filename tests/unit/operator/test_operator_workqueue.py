@@ -2,43 +2,13 @@
 
 import asyncio
 import random
-import selectors
 
 import pytest
+from virtualtime import run
 
 from aiops_operator.errors import UnavailableError
 from aiops_operator.metrics import Metrics
 from aiops_operator.workqueue import Done, WorkQueue
-
-
-class _JumpingSelector(selectors.DefaultSelector):
-    """Where the loop would sleep, time jumps instead."""
-
-    now = 0.0
-
-    def select(self, timeout=None):
-        found = super().select(0)
-        if not found and timeout:
-            self.now += timeout
-        return found
-
-
-class VirtualLoop(asyncio.SelectorEventLoop):
-    """An event loop whose clock is moved by what it waits for."""
-
-    def __init__(self):
-        self._jumping = _JumpingSelector()
-        super().__init__(self._jumping)
-
-    def time(self):
-        """Virtual seconds."""
-        return self._jumping.now
-
-
-def run(coroutine):
-    """Run in virtual time."""
-    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
-        return runner.run(coroutine)
 
 
 class Half(random.Random):
@@ -136,6 +106,51 @@ def test_the_backoff_has_an_end():
 
     run(scenario())
     assert times[-1] - times[-2] == 60.0
+
+
+def test_patience_that_the_api_server_asks_for_is_had():
+    """No run of the key is earlier, by backoff, by resync, or by a cause that came during the run or after; others go on."""
+    times, outcomes = [], iter([UnavailableError(429, "wait", 30.0), UnavailableError(503, "wait", 70.0)])
+
+    async def work(key):
+        times.append((key, asyncio.get_running_loop().time()))
+        if key == "a" and (error := next(outcomes, None)) is not None:
+            queue.add("a")
+            raise error
+        return Done(again_after=None)
+
+    async def scenario():
+        nonlocal queue
+        queue = queue_of(work)
+        queue.add("a")
+        await asyncio.sleep(10)
+        queue.add("a")
+        queue.add("b")
+        await asyncio.sleep(90.5)
+        await queue.close()
+
+    queue = None
+    run(scenario())
+    assert [0.0, 30.0, 100.0] == [time for key, time in times if key == "a"]
+    assert [10.0, 70.0] == [time for key, time in times if key == "b"]
+
+
+def test_a_short_patience_does_not_shorten_the_backoff():
+    """Retry-After is the least, and a cause still comes first where nothing was asked for."""
+    times = []
+
+    async def work(_):
+        times.append(asyncio.get_running_loop().time())
+        raise UnavailableError(429, "wait", 1.0)
+
+    async def scenario():
+        queue = queue_of(work)
+        queue.add("a")
+        await asyncio.sleep(7)
+        await queue.close()
+
+    run(scenario())
+    assert [0.0, 1.0, 2.0, 4.0] == times
 
 
 def test_an_error_of_ours_does_not_end_the_queue(caplog):
