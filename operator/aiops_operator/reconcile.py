@@ -108,6 +108,8 @@ class Reconciler:
             logger.warning("%s cannot be read, is an older CRD installed? %s", key, error)
             return Done()
         live = self._store.get(names.DEPLOYMENT, *key)
+        if live is not None and is_partial(live):  # somebody has taken away its label
+            live = await self._cluster.get(names.DEPLOYMENT, *key)
         service = service.autoscaled(live["spec"].get("replicas") if live is not None else None)
         world = await self._observe(service)
         wanted = desired(world, self._image, self.capabilities, self.peers)

@@ -73,11 +73,6 @@ class WorkQueue(Generic[KeyT]):
         """All keys known: worked on, waiting, or planned."""
         return tuple(self._entries)
 
-    @property
-    def waiting(self) -> int:
-        """How many keys wait for a worker."""
-        return self._waiting
-
     def add(self, key: KeyT) -> None:
         """There is a cause to work on this key now."""
         if self._closed:

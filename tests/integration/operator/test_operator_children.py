@@ -120,6 +120,7 @@ def test_a_deleted_child_comes_back(api, kind, before, measured):
         ("Service", "iris", {"metadata": {"labels": {"aiops-quality.io/inferenceservice": "other"}}}),
         ("ConfigMap", "iris-runtime", {"metadata": {"labels": {"aiops-quality.io/inferenceservice": None}}}),
         ("Deployment", "iris", {"metadata": {"labels": {"app.kubernetes.io/managed-by": None}}}),
+        ("Deployment", "iris", {"metadata": {"labels": {"aiops-quality.io/inferenceservice": None}}}),
         ("ConfigMap", "iris-runtime", {"data": {"runtime.yaml": "drift: {}"}}),
         ("PodDisruptionBudget", "iris", {"spec": {"maxUnavailable": 2}}),
         ("HorizontalPodAutoscaler", "iris", {"spec": {"maxReplicas": 9}}),

@@ -339,26 +339,3 @@ def test_every_known_key_can_be_enqueued_at_once():
 
     run(scenario())
     assert runs == ["a", "b", "a", "b"]
-
-
-def test_it_knows_how_many_wait():
-    """Those that are worked on do not wait, and who comes again goes to the end."""
-    waiting, order, queue = [], [], None
-
-    async def work(key):
-        order.append(key)
-        waiting.append(queue.waiting)
-        return Done(again_after=0.0 if len(order) == 1 else None)
-
-    async def scenario():
-        nonlocal queue
-        queue = queue_of(work, workers=1)
-        for key in "abc":
-            queue.add(key)
-        before = queue.waiting
-        await asyncio.sleep(1)
-        await queue.close()
-        return before
-
-    assert (3, [2, 1, 0, 0]) == (run(scenario()), waiting)
-    assert ["a", "b", "c", "a"] == order
