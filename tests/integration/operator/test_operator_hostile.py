@@ -12,7 +12,11 @@ from waiting import until
 CRD = Path(__file__).resolve().parents[3] / "crds" / "inferenceservice.yaml"
 RESOURCES = 500
 MODEL = {"artifacts": {"configMap": {"name": "iris-artifacts"}}}
-SOURCES = ({"persistentVolumeClaim": {"claimName": "none"}}, {"image": {"reference": "i"}})
+SOURCES = (
+    {"persistentVolumeClaim": {"claimName": "none"}},
+    {"image": {"reference": "i"}},
+    {"uri": "s3://models/iris"},
+)
 MODELS = st.sampled_from([MODEL, *({"artifacts": source} for source in SOURCES)])
 PODS = st.integers(0, 3)
 
@@ -125,7 +129,7 @@ def crashes(operator):
         'x"} or vector(1) or absent({a="b',
         "{{ $externalLabels }}",
         "\u202e\u0000\U0001f4a9" * 20,
-        "x" * 200_000,
+        "x" * 1_100_000,
         "- a: &b [*b]",
     ],
     ids=["log line", "PromQL", "template", "unicode", "long", "YAML"],
