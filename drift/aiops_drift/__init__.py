@@ -1,6 +1,6 @@
 """The drift statistics: baseline profile, mergeable counts, verdict. No I/O and no clock."""
 
-from aiops_drift.agreement import Agreement, Apart
+from aiops_drift.agreement import Agreement
 from aiops_drift.calibration import Calibration
 from aiops_drift.counts import Block, Counts
 from aiops_drift.errors import DriftError, ProfileError, WireError
@@ -16,7 +16,6 @@ __all__ = [
     "PROFILE_VERSION",
     "RATE_SECONDS",
     "Agreement",
-    "Apart",
     "Baseline",
     "Block",
     "Calibration",

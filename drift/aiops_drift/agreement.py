@@ -8,10 +8,9 @@ Sums merge over processes: variances by Chan, Golub & LeVeque (1983), "Algorithm
 does not lose the spread of large numbers as sums of squares would.
 """
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final, NamedTuple
+from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -20,23 +19,10 @@ Array = npt.NDArray[np.float64]
 
 LARGEST: Final = 1e140  # of a prediction: sums of squares stay within what a report may carry, for any number of rows
 FARTHEST: Final = 1e6  # a distance beyond it says nothing more
+SUMS: Final = 3  # of each output
 
 
-class Apart(NamedTuple):
-    """Of one output of both models, over some rows.
-
-    Attributes:
-        mean: of the first model's predictions, in the output's unit.
-        squares: the sum of their squared deviations from that mean.
-        distance: the sum of |second - first|.
-    """
-
-    mean: float
-    squares: float
-    distance: float
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Agreement:
     """What was compared, as sums that merge under +.
 
@@ -44,13 +30,32 @@ class Agreement:
         rows: for which both models gave a prediction of the same form.
         differing: of these, rows whose predictions are not equal.
         failed: rows for which the second model gave no such prediction.
-        outputs: one entry an output where predictions are numbers; empty for classes, and where no row was compared.
+        outputs: shape (O, 3), one row an output where predictions are numbers, none for classes and where no row was
+            compared: the mean of the first model's predictions in the output's unit, the sum of their squared deviations
+            from it, and the sum of |second - first|. Read-only.
     """
 
     rows: int = 0
     differing: int = 0
     failed: int = 0
-    outputs: tuple[Apart, ...] = ()
+    outputs: Array = field(default_factory=lambda: np.empty((0, SUMS)))
+
+    def __post_init__(self) -> None:
+        self.outputs.setflags(write=False)
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, Agreement)
+            and self._counts == other._counts
+            and np.array_equal(self.outputs, other.outputs)
+        )
+
+    def __hash__(self) -> int:
+        return hash(self._counts)
+
+    @property
+    def _counts(self) -> tuple[int, int, int]:
+        return self.rows, self.differing, self.failed
 
     @classmethod
     def of_classes(cls, first: Sequence[object], second: Sequence[object]) -> "Agreement":
@@ -77,20 +82,18 @@ class Agreement:
             return cls(failed=failed)
         means = one.mean(axis=0)
         distances = np.abs(other - one)
-        columns = zip(
-            means.tolist(), ((one - means) ** 2).sum(axis=0).tolist(), distances.sum(axis=0).tolist(), strict=True
-        )
         differing = int((distances > 0).any(axis=1).sum())
-        return cls(one.shape[0], differing, failed, tuple(Apart(*column) for column in columns))
+        sums = np.column_stack((means, ((one - means) ** 2).sum(axis=0), distances.sum(axis=0)))
+        return cls(one.shape[0], differing, failed, sums)
 
     @property
     def distance(self) -> float | None:
         """From 0 (equal); None where no row was compared."""
         if self.rows == 0:
             return None
-        if not self.outputs:
+        if not self.outputs.size:
             return self.differing / self.rows
-        return sum(_scaled(output, self.rows) for output in self.outputs) / len(self.outputs)
+        return float(_scaled(self.outputs, self.rows).mean())
 
     def __add__(self, other: "Agreement") -> "Agreement":
         """Of the rows of both; where one is of classes or has other outputs, rows and differing alone are kept."""
@@ -102,30 +105,27 @@ class Agreement:
         )
 
 
-def _merged(one: Agreement, other: Agreement) -> tuple[Apart, ...]:
-    if one.rows == 0 or other.rows == 0:
-        return one.outputs or other.outputs
+def _merged(one: Agreement, other: Agreement) -> Array:
+    if one.rows == 0:
+        return other.outputs
+    if other.rows == 0:
+        return one.outputs
     if len(one.outputs) != len(other.outputs):
-        return ()
-    total = one.rows + other.rows
-    merged = []
-    for mine, theirs in zip(one.outputs, other.outputs, strict=True):
-        gap = theirs.mean - mine.mean
-        merged.append(
-            Apart(
-                mean=mine.mean + gap * other.rows / total,
-                squares=mine.squares + theirs.squares + gap * gap * one.rows * other.rows / total,
-                distance=mine.distance + theirs.distance,
-            )
-        )
-    return tuple(merged)
+        return np.empty((0, SUMS))
+    share = other.rows / (one.rows + other.rows)
+    with np.errstate(over="ignore", invalid="ignore"):  # of sums that no model of ours reports
+        gaps = other.outputs[:, 0] - one.outputs[:, 0]
+        merged = one.outputs + other.outputs
+        merged[:, 0] = one.outputs[:, 0] + gaps * share
+        merged[:, 1] += gaps * gaps * (one.rows * share)
+    return merged
 
 
-def _scaled(output: Apart, rows: int) -> float:
-    if output.distance == 0:
-        return 0.0
-    deviation = math.sqrt(output.squares / rows)
-    return min(output.distance / rows / deviation, FARTHEST) if deviation > 0 else FARTHEST
+def _scaled(outputs: Array, rows: int) -> Array:
+    _, squares, distances = outputs.T
+    with np.errstate(all="ignore"):  # what no number comes of is as far as can be, unless there is no distance
+        scaled = distances / rows / np.sqrt(squares / rows)
+        return np.where(distances == 0, 0.0, np.where(scaled <= FARTHEST, scaled, FARTHEST))
 
 
 def _table(values: npt.ArrayLike) -> Array:

@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, get_args
 
-from aiops_drift.agreement import Agreement, Apart
+import numpy as np
+
+from aiops_drift.agreement import SUMS, Agreement
 from aiops_drift.calibration import Calibration
 from aiops_drift.counts import BLOCK_ROWS, PER_COLUMN, Z_LIMIT, Block, Counts
 from aiops_drift.errors import WireError
@@ -246,14 +248,14 @@ class _Fields:
     def optional(self, name: str) -> "_Fields | None":
         return None if self._value.get(name) is None else self.fields(name)
 
-    def rows(self, name: str, length: int) -> list["_Fields"]:
-        """A list of `length` lists, each to be read by the name of the whole."""
-        entries = self.items(name, length)
-        if len(entries) != length:
-            raise self._wrong(name, f"{length} lists")
-        return [_Fields({name: entry}, f"{self._place}.{name}[{i}]") for i, entry in enumerate(entries)]
+    def rows(self, name: str, length: int, width: int) -> "_Fields":
+        """A list of `length` lists of `width` entries: all of them one after another, to be read by the name of the whole."""
+        entries: list[Any] = self.items(name, length)
+        if len(entries) != length or not set(map(type, entries)) <= {list} or not set(map(len, entries)) <= {width}:
+            raise self._wrong(name, f"{length} lists of {width}")
+        return _Fields({name: list(itertools.chain.from_iterable(entries))}, self._place)
 
-    def items(self, name: str, most: int) -> Sequence[object]:
+    def items(self, name: str, most: int) -> list[Any]:
         value = self._value.get(name)
         if not isinstance(value, list) or len(value) > most:
             raise self._wrong(name, f"a list of at most {most}")
@@ -279,27 +281,27 @@ class _Fields:
 
     def integer(self, name: str) -> int:
         value = self._value.get(name)
-        if not _is_count(value):
+        if not _are_counts([value]):
             raise self._wrong(name, "a whole number from 0 to 2⁵³")
-        return int(value)  # type: ignore[arg-type]  # _is_count has looked
+        return int(value)  # type: ignore[arg-type]  # _are_counts has looked
 
     def integers(self, name: str, length: int) -> tuple[int, ...]:
         values = self.items(name, length)
-        if len(values) != length or not all(map(_is_count, values)):
+        if len(values) != length or not _are_counts(values):
             raise self._wrong(name, f"{length} whole numbers from 0 to 2⁵³")
-        return tuple(int(value) for value in values)  # type: ignore[call-overload]
+        return tuple(values)
 
     def number(self, name: str, limit: float) -> float:
         value = self._value.get(name)
-        if not _is_number(value, limit):
+        if not _are_numbers([value], limit):
             raise self._wrong(name, f"a number within ±{limit:g}")
         return float(value)  # type: ignore[arg-type]
 
     def numbers(self, name: str, length: int, limit: float) -> tuple[float, ...]:
         values = self.items(name, length)
-        if len(values) != length or not all(_is_number(value, limit) for value in values):
+        if len(values) != length or not _are_numbers(values, limit):
             raise self._wrong(name, f"{length} numbers within ±{limit:g}")
-        return tuple(float(value) for value in values)  # type: ignore[arg-type]
+        return tuple(map(float, values))
 
     def choice(self, name: str, choices: tuple[str, ...]) -> str:
         value = self._value.get(name)
@@ -308,13 +310,18 @@ class _Fields:
         return value
 
 
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_COUNT
+# Of two million numbers, which an answer may have, each is looked at by loops of the interpreter's own.
+def _are_counts(values: Sequence[Any]) -> bool:
+    return set(map(type, values)) <= {int} and min(values, default=0) >= 0 and max(values, default=0) <= MAX_COUNT
 
 
-def _is_number(value: object, limit: float) -> bool:
+def _are_numbers(values: Sequence[Any], limit: float) -> bool:
     # NaN fails every comparison, and an integer of 400 digits can be compared but not converted.
-    return isinstance(value, int | float) and not isinstance(value, bool) and -limit <= value <= limit
+    return set(map(type, values)) <= {int, float} and all(map(float(limit).__ge__, map(abs, values)))
+
+
+def _tuples(values: Sequence[Any], width: int) -> tuple[tuple[Any, ...], ...]:
+    return tuple(zip(*[iter(values)] * width, strict=True))
 
 
 def _counts_to_dict(counts: Counts) -> dict[str, Any]:
@@ -335,7 +342,7 @@ def _counts_from(fields: _Fields, columns: int) -> Counts:
         spread=fields.numbers("spread", columns, Z_LIMIT * n),
         missing=fields.integers("missing", columns),
         unseen=fields.integers("unseen", columns),
-        bins=tuple(entry.integers("bins", BINS) for entry in fields.rows("bins", columns)),
+        bins=_tuples(fields.rows("bins", columns, BINS).integers("bins", columns * BINS), BINS),
     )
 
 
@@ -351,14 +358,14 @@ def _baseline_from(fields: _Fields, names: tuple[str, ...]) -> Baseline:
     columns = len(names)
     calibration = fields.optional("calibration")
     inflation = fields.numbers("inflation", columns, MAX_INFLATION)
-    probabilities = tuple(entry.numbers("probabilities", BINS, 1.0) for entry in fields.rows("probabilities", columns))
-    if min(inflation) < 1 or min(map(min, probabilities)) < 0:
+    probabilities = fields.rows("probabilities", columns, BINS).numbers("probabilities", columns * BINS, 1.0)
+    if min(inflation) < 1 or min(probabilities) < 0:
         message = "the baseline has an inflation below 1 or a negative probability"
         raise WireError(message)
     return Baseline(
         names=names,
         rows=max(fields.integer("rows"), 1),
-        probabilities=probabilities,
+        probabilities=_tuples(probabilities, BINS),
         inflation=inflation,
         calibration=Calibration(
             intercept=calibration.number("intercept", MAX_CURVE),
@@ -390,18 +397,17 @@ def _shadowed_to_dict(shadowed: Shadowed) -> dict[str, Any]:
         "rows": found.rows,
         "differing": found.differing,
         "failed": found.failed,
-        "outputs": [list(output) for output in found.outputs],
+        "outputs": found.outputs.tolist(),
         "problem": shadowed.problem,
     }
 
 
 def _shadowed_from(fields: _Fields) -> Shadowed:
     outputs = len(fields.items("outputs", MAX_FEATURES))
-    apart = tuple(
-        Apart(*entry.numbers("outputs", len(Apart._fields), MAX_SUM)) for entry in fields.rows("outputs", outputs)
-    )
+    sums = fields.rows("outputs", outputs, SUMS).numbers("outputs", outputs * SUMS, MAX_SUM)
+    apart = np.array(sums).reshape(outputs, SUMS)
     found = Agreement(fields.integer("rows"), fields.integer("differing"), fields.integer("failed"), apart)
-    if found.differing > found.rows or any(min(output.squares, output.distance) < 0 for output in apart):
+    if found.differing > found.rows or (apart[:, 1:] < 0).any():
         message = "document.shadowed has more differing rows than rows, or a negative sum"
         raise WireError(message)
     return Shadowed(

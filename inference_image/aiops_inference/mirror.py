@@ -10,6 +10,11 @@ its way at a time, twenty a second at most. What comes of a copy:
 | is not there, or turns requests away (408, 429, 502, 503, 504) | dropped: that says nothing of its model |
 
 Rows that find too many waiting are dropped too.
+
+One shadow gets the copies of all pods that serve, which may be more than it can take, and that says nothing of its model
+either: a POST has as many rows as are answered soon. The first has one row, the next twice as many as one that was answered
+within a second, or half as many as one that was not. Each step up has been earned by the answer before, so that pods which
+all begin, or have more to send, at once do not fill its queue with rows that nobody waits for in the end.
 """
 
 import asyncio
@@ -42,15 +47,18 @@ Rows = npt.NDArray[np.float64]
 
 WAITING_ROWS: Final = 4096
 WAITING_VALUES: Final = 1 << 20  # of all waiting rows and their predictions together
-MOST_ROWS: Final = 1024  # of one POST
+FIRST_ROWS: Final = 1  # of the first POST
+MOST_ROWS: Final = 1024  # of any
 MOST_VALUES: Final = 1 << 15  # of one: a millisecond of making JSON, and a body below 1 MiB
 GATHER: Final = 0.25  # seconds in which rows gather, unless they are enough before: one POST for many costs less
 PACE: Final = 0.05  # seconds of pause for each POST that was made: predictions come first, and 20,000 rows a second do
 TIMEOUT: Final = 5.0  # seconds for one POST, from the connection to the end of the answer
+SOON: Final = 1.0  # of these; an answer that takes longer makes POSTs smaller, long before one is given up
+HANGS: Final = MOST_ROWS.bit_length()  # POSTs on end without an answer in time: as many as it takes to halve to one row
 CONNECT_TIMEOUT: Final = 2.0  # of these; one that is not made in time says nothing of the model
 MAX_ANSWER_BYTES: Final = 1 << 20
 MOST_POSTS: Final = 64  # to tell the requests of one failed POST apart
-APART_SECONDS: Final = 5.0  # in which no further one of them is begun
+APART_SECONDS: Final = 60.0  # after which no further one is begun: enough to find the one row of many that it hangs on
 PAUSE: Final = 1.0  # seconds after a POST of which nothing could be compared
 QUIET: Final = 60.0  # seconds without a failure after which the log says that all is well, and would tell of a new one
 CLOSE_TIMEOUT: Final = 1.0  # seconds for the connection to be closed
@@ -67,7 +75,7 @@ class AwayError(Exception):
 
 
 class RefusedError(Exception):
-    """The shadow answered, but not with a prediction for each row.
+    """The shadow did not answer with a prediction for each row.
 
     Attributes:
         problem: what it said, without anything that may be of a row.
@@ -76,6 +84,10 @@ class RefusedError(Exception):
     def __init__(self, problem: str, detail: str = "") -> None:
         super().__init__(f"{problem}: {detail}" if detail else problem)
         self.problem = problem
+
+
+class LateError(RefusedError):
+    """The shadow did not answer in time."""
 
 
 class Copied(NamedTuple):
@@ -100,8 +112,9 @@ class Copied(NamedTuple):
         return Copied(self.rows[:at], self.said[:at], first), Copied(self.rows[at:], self.said[at:], rest)
 
     def halves(self) -> "tuple[Copied, Copied]":
-        """The first half of several requests, and the second."""
-        return self.cut(sum(self.sizes[: len(self.sizes) // 2]))
+        """The first half of several requests, and the second; of several rows where there is one request."""
+        half = len(self.sizes) // 2
+        return self.cut(sum(self.sizes[:half]) if half else self.rows.shape[0] // 2)
 
 
 def cut_sizes(sizes: Sequence[int], at: int) -> list[int]:
@@ -192,6 +205,8 @@ class Mirror:
         self._problem = ""
         self._waiting: deque[Copied] = deque()
         self._rows = 0
+        self._most = FIRST_ROWS
+        self._unanswered = 0
         self._some = asyncio.Event()
         self._enough = asyncio.Event()
         self._told: set[type[Exception]] = set()
@@ -265,7 +280,8 @@ class Mirror:
     def _take(self) -> Copied:
         """What has waited longest, as much as one POST may have."""
         parts: list[Copied] = []
-        most = room = most_rows(_values(self._waiting[0].rows, self._waiting[0].said))
+        most = most_rows(_values(self._waiting[0].rows, self._waiting[0].said))
+        room = most if self._hangs else min(most, self._most)
         while self._waiting and room > 0:
             part = self._waiting.popleft()
             if part.rows.shape[0] > room:
@@ -312,36 +328,30 @@ class Mirror:
     async def _send(self, client: "httpx.AsyncClient", taken: Copied) -> float:
         """Have the shadow predict, and where it fails for several requests, tell them apart by halves.
 
-        A model that fails for one row in a thousand costs some twenty POSTs so, and not a thousand.
+        A model that fails for one row in a thousand costs some twenty POSTs so, and not a thousand. What is not answered in
+        time is told apart to the single row: fewer rows may be answered in time, and then none has failed.
 
         Returns:
             Seconds until the next POST.
         """
         parts, posts, until, found = [taken], 0, math.inf, Agreement()
-        while parts:
+        while parts and posts <= MOST_POSTS and self._clock() <= until:
             part = parts.pop()
-            if posts > MOST_POSTS or self._clock() > until:
-                parts.append(part)
-                break
-            posts += 1
+            rows, posts = part.rows.shape[0], posts + 1
             try:
                 agreement = await self._ask(client, part)
             except AwayError as error:
                 self._complain("dropped", error)
                 parts.append(part)
                 break
-            except TimeoutError as error:
-                self._complain("failed", error)
-                self._problem = self._problem or str(error)
-                agreement, until = Agreement(failed=part.rows.shape[0]), -math.inf
             except RefusedError as error:
-                self._complain("failed", error)
                 until = min(until, self._clock() + APART_SECONDS)
-                if len(part.sizes) > 1:
+                if (rows if isinstance(error, LateError) else len(part.sizes)) > 1 and not self._hangs:
                     parts += reversed(part.halves())
                     continue
+                self._complain("failed", error)
                 self._problem = self._problem or error.problem
-                agreement = Agreement(failed=part.rows.shape[0])
+                agreement = Agreement(failed=rows)
             found += agreement
             self._count(agreement)
         self._dropped.inc(sum(part.rows.shape[0] for part in parts))
@@ -350,17 +360,23 @@ class Mirror:
         return posts * PACE if found.rows else max(posts * PACE, PAUSE)
 
     async def _ask(self, client: "httpx.AsyncClient", part: Copied) -> Agreement:
-        """What one POST says.
+        """What one POST says; how long that takes says how many rows the next one has.
 
         Raises:
             AwayError: nothing that has to do with the model.
-            RefusedError: that it has no prediction for each row.
-            TimeoutError: nothing, for too long.
+            RefusedError: that it has no prediction for each row, or nothing for too long (LateError).
         """
+        rows, begun = part.rows.shape[0], self._clock()
+        self._most = max(1, rows // 2)  # unless it answers soon
         status, content = await self._post(client, encode({"inputs": part.rows}))
+        message = f"HTTP {status}"
+        if status in AWAY:
+            raise AwayError(message)
+        self._unanswered = 0
+        if self._clock() < begun + SOON:
+            self._most = 2 * rows
         if status != OK:
-            message = f"HTTP {status}"
-            raise AwayError(message) if status in AWAY else refused(message, _object(content))
+            raise refused(message, _object(content))
         predictions = _object(content).get("predictions")
         agreement = compared(self._task, part.said, predictions)
         if agreement is None:
@@ -373,7 +389,7 @@ class Mirror:
 
         Raises:
             AwayError: there is none.
-            TimeoutError: there is none in time.
+            LateError: there is none in time.
         """
         content = bytearray()
         try:
@@ -387,10 +403,16 @@ class Mirror:
                         return response.status_code, b""
                 return response.status_code, bytes(content)
         except TimeoutError as error:
+            self._unanswered += 1
             message = f"no answer within {TIMEOUT:g} s"
-            raise TimeoutError(message) from error
+            raise LateError(message) from error
         except Exception as error:
             raise AwayError(describe(error)) from error
+
+    @property
+    def _hangs(self) -> bool:
+        """Whether it has answered nothing for so long that rows are neither few nor told apart any more: all have failed."""
+        return self._unanswered >= HANGS
 
     def _count(self, agreement: Agreement) -> None:
         self._agreement += agreement

@@ -36,8 +36,9 @@ from aiops_operator.status import Finding
 
 SILENT_ROUNDS: Final = 6  # polls without any answer after which the verdict is unknown
 MAX_CURSORS: Final = 256  # incarnations remembered a service: more than a rollout of 100 pods makes
-MAX_COUNTS: Final = 256  # processes whose comparisons are remembered, beyond those that live
 MAX_CURSOR_NUMBERS: Final = 2**17  # the same, times features: a pod may change its incarnation at each poll
+MAX_COUNTS: Final = 256  # processes whose comparisons are remembered, beyond those that live
+MAX_OUTPUTS: Final = 2**17  # the same, times outputs
 BATCH_ROWS: Final = 50  # rows that a pod gathers before it validates them
 BY_WEIGHT: Final = ("failed", "error", "passed", "pending", "disabled")  # of expectations, the worst first
 
@@ -223,12 +224,14 @@ def merge(memory: Memory, answers: Mapping[Pod, Answer], drift: Drift, *, oldest
 
 def merge_second(second: Second, answers: Mapping[Pod, Answer], own: Mapping[Pod, Answer], drift: Drift) -> Second:
     """Merge what serving pods say of a second revision, and what its `own` pods say of their rows."""
+    reports = (report for answer in answers.values() if not isinstance(answer, PodError) for report in answer)
+    said = [report.shadowed for report in reports if report.shadowed and report.shadowed.revision == second.revision]
     heard = dict(second.heard)
-    for report in (report for answer in answers.values() if not isinstance(answer, PodError) for report in answer):
-        if report.shadowed is not None and report.shadowed.revision == second.revision:
-            heard.pop(report.shadowed.incarnation, None)
-            heard[report.shadowed.incarnation] = report.shadowed
-    remembered = MAX_COUNTS + len(answers)
+    for shadowed in said:
+        heard.pop(shadowed.incarnation, None)
+        heard[shadowed.incarnation] = shadowed
+    outputs = max((len(shadowed.agreement.outputs) for shadowed in heard.values()), default=0)
+    remembered = max(len(answers), len(said)) + min(MAX_COUNTS, MAX_OUTPUTS // max(outputs, 1))
     return replace(
         second,
         memory=merge(second.memory, own, drift) if own else second.memory,

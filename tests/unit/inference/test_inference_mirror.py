@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -55,9 +56,15 @@ class Shadow:
         self.posted = []
         self.heads = []
         self.forever = asyncio.Event()
+        self.handling = set()
+
+    async def answer(self, rows):
+        """What is said of these rows, when it is time."""
+        return self.behave(rows)
 
     async def handle(self, reader, writer):
         """Answer the requests of one connection."""
+        self.handling.add(asyncio.current_task())
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
@@ -65,7 +72,7 @@ class Shadow:
                 rows = json.loads(await reader.readexactly(int(length.partition(" ")[2])))["inputs"]
                 self.heads.append(head)
                 self.posted.append(rows)
-                said = self.behave(rows)
+                said = await self.answer(rows)
                 if said is HANGS:
                     await self.forever.wait()
                     break
@@ -84,7 +91,7 @@ class Shadow:
         finally:
             self.forever.set()
             server.close()
-            await server.wait_closed()
+            await asyncio.gather(server.wait_closed(), *self.handling)
 
 
 class Rig:
@@ -128,10 +135,11 @@ class Rig:
 
 @pytest.fixture(autouse=True)
 def soon(monkeypatch):
-    """Nobody has time."""
+    """Nobody has time, nor is the first POST small."""
     monkeypatch.setattr(mirror, "GATHER", 0.01)
     monkeypatch.setattr(mirror, "PACE", 0)
     monkeypatch.setattr(mirror, "PAUSE", 0.01)
+    monkeypatch.setattr(mirror, "FIRST_ROWS", MOST_ROWS)
 
 
 @pytest.fixture
@@ -395,11 +403,11 @@ def test_a_shadow_that_fails_for_all_is_not_asked_without_end(mirroring, eventua
 
 
 def test_a_shadow_that_fails_slowly_is_not_asked_without_end(mirroring, eventually):
-    """A few seconds after the first failure no further POST is begun."""
+    """A minute after the first failure no further POST is begun."""
     now = [0.0]
 
     def behave(_):
-        now[0] += 2
+        now[0] += 25
         return http({}, 500)
 
     shadow = Shadow(behave)
@@ -489,7 +497,7 @@ def test_what_is_no_number_fails_for_its_row_alone(mirroring, eventually):
 
 @pytest.mark.parametrize("status", [408, 429, 502, 503, 504])
 def test_a_shadow_that_turns_rows_away_is_asked_again_later(mirroring, eventually, status):
-    """That says nothing of its model: the rows are dropped."""
+    """With fewer rows; that it did says nothing of its model: they are dropped."""
     statuses = [status, status]
     shadow = Shadow(lambda rows: http({}, statuses.pop()) if statuses else http(sums(rows)))
 
@@ -501,7 +509,8 @@ def test_a_shadow_that_turns_rows_away_is_asked_again_later(mirroring, eventuall
             return rig
 
     rig = asyncio.run(scenario())
-    assert ((2, 0, 0), {"dropped": 4, "compared": 2}) == (rig.found, rig.counts)
+    assert ((3, 0, 0), {"dropped": 3, "compared": 3}) == (rig.found, rig.counts)
+    assert [2, 1] == list(map(len, shadow.posted))[:2]
     (line,) = rig.warnings
     assert ("dropped", f"AwayError: HTTP {status}") == (line["result"], line["message"])
 
@@ -551,39 +560,96 @@ def test_a_shadow_that_is_not_there_may_come(eventually):
     assert [0, 1, 1] == told
 
 
-def test_a_shadow_that_hangs_fails_for_all_at_once(mirroring, eventually, monkeypatch):
-    """Its time is over once, not once a request; afterwards it is asked again, on another connection."""
-    monkeypatch.setattr(mirror, "TIMEOUT", 0.1)
+def test_a_row_that_a_shadow_hangs_on_fails_alone(mirroring, eventually, monkeypatch):
+    """Those that it was posted with are told apart from it, those of the same request too; it is asked on other connections."""
+    monkeypatch.setattr(mirror, "TIMEOUT", 0.2)
     shadow = Shadow(lambda rows: HANGS if [13] in rows else http(sums(rows)))
 
     async def scenario():
         async with mirroring(shadow) as rig:
-            rig.offer([[1]], [[13]], [[2]])
+            rig.offer([[1]], [[13], [2]])
             await eventually(lambda: sum(rig.found) == 3)
-            monkeypatch.setattr(mirror, "TIMEOUT", 5.0)
-            rig.offer([[3]])
-            await eventually(lambda: sum(rig.found) == 4)
             return rig
 
     rig = asyncio.run(scenario())
-    assert ((1, 0, 3), 2) == (rig.found, len(shadow.posted))
+    assert ((2, 0, 1), {"compared": 2, "failed": 1}) == (rig.found, rig.counts)
+    assert [[[1], [13], [2]], [[1]], [[13], [2]], [[13]], [[2]]] == shadow.posted
     (line,) = rig.warnings
-    assert "no answer within 0.1 s" in line["message"]
+    assert ("failed", "LateError: no answer within 0.2 s") == (line["result"], line["message"])
+    assert "no answer within 0.2 s" == rig.mirror.shadowed.problem
 
 
-def test_a_shadow_that_hangs_while_requests_are_told_apart_ends_that(mirroring, eventually, monkeypatch):
-    """It fails for the part that it hangs on; of those left nothing is known."""
+def test_a_shadow_that_hangs_fails_for_all(mirroring, eventually, monkeypatch):
+    """Where it answers nothing, few rows or many, none are told apart any more, until it answers."""
     monkeypatch.setattr(mirror, "TIMEOUT", 0.1)
-    shadow = Shadow(lambda rows: HANGS if len(rows) == 1 else http({}, 500))
+    monkeypatch.setattr(mirror, "HANGS", 4)
+    monkeypatch.setattr(mirror, "FIRST_ROWS", 1)
+    shadow = Shadow(lambda _: HANGS)
 
     async def scenario():
         async with mirroring(shadow) as rig:
-            rig.offer(*[[[i]] for i in range(4)])
-            await eventually(lambda: sum(rig.counts.values()) == 4)
+            rig.offer(*[[[i]] for i in range(20)])
+            await eventually(lambda: sum(rig.counts.values()) == 20)
+            monkeypatch.setattr(mirror, "TIMEOUT", 5.0)
+            shadow.behave = lambda rows: http(sums(rows)) if [13] not in rows else http({}, 500)
+            rig.offer(*[[[i]] for i in range(20)])
+            await eventually(lambda: sum(rig.counts.values()) == 40)
             return rig
 
     rig = asyncio.run(scenario())
-    assert ({"failed": 1, "dropped": 3}, 2) == (rig.counts, len(rig.warnings))
+    assert ((19, 0, 21), {"compared": 19, "failed": 21}) == (rig.found, rig.counts)
+    assert [1, 1, 1, 1, 16, 20, 10, 10, 5, 2] == list(map(len, shadow.posted))[:10]
+
+
+def test_a_post_has_as_many_rows_as_are_answered_soon(mirroring, eventually, monkeypatch):
+    """Twice as many as before, or half: a shadow that takes its time for each row is never given up."""
+    monkeypatch.setattr(mirror, "FIRST_ROWS", 1)
+    now = [0.0]
+
+    def behave(rows):
+        now[0] += 0.1 * len(rows)
+        return http(sums(rows))
+
+    async def scenario(shadow):
+        async with mirroring(shadow, clock=lambda: now[0]) as rig:
+            rig.offer([[1]] * 50, *[[[2]]] * 9)
+            await eventually(lambda: sum(rig.counts.values()) == 59)
+            return rig.counts
+
+    slow, shadow = Shadow(behave), Shadow()
+    assert ({"compared": 59}, {"compared": 59}) == (asyncio.run(scenario(slow)), asyncio.run(scenario(shadow)))
+    assert [1, 2, 4, 8, 16, 8, 16, 4] == list(map(len, slow.posted))
+    assert [1, 2, 4, 8, 16, 28] == list(map(len, shadow.posted))
+
+
+def test_a_shadow_that_many_pods_copy_to_fails_for_none(eventually, monkeypatch):
+    """It works off one POST after another, those that are given up too: what it cannot take is dropped."""
+    monkeypatch.setattr(mirror, "FIRST_ROWS", 1)
+    monkeypatch.setattr(mirror, "SOON", 0.4)
+    monkeypatch.setattr(mirror, "TIMEOUT", 2.0)
+
+    class Slow(Shadow):
+        async def answer(self, rows):
+            async with self.model:
+                await asyncio.sleep(0.004 * len(rows))
+                return await super().answer(rows)
+
+    async def scenario():
+        shadow = Slow()
+        shadow.model = asyncio.Lock()
+        async with shadow.listening() as url:
+            rigs = [Rig(url, clock=time.monotonic) for _ in range(4)]
+            for rig in rigs:
+                rig.mirror.start()
+                rig.offer(*[[[1, 2]]] * (WAITING_ROWS + 10))
+            await eventually(lambda: sum(rig.found[0] for rig in rigs) >= 400)
+            for rig in rigs:
+                await rig.mirror.stop()
+        return rigs
+
+    for rig in asyncio.run(scenario()):
+        assert {"compared": rig.found[0], "dropped": 10} == rig.counts
+        assert [] == rig.warnings
 
 
 def test_an_answer_without_end_is_cut_off(mirroring, eventually):

@@ -20,7 +20,7 @@ from aiops_operator.desired import announcements
 from aiops_operator.drift import Memory, Pod, Second
 from aiops_operator.errors import PodError
 from aiops_operator.metrics import Metrics
-from aiops_operator.podclient import MAX_REPORT, PodClient
+from aiops_operator.podclient import LARGE, MAX_REPORT, PodClient
 from aiops_operator.poller import Poller, Timing
 from aiops_operator.status import Mounted, Problem
 
@@ -729,6 +729,45 @@ def test_comparisons_of_processes_that_are_gone_do_not_pile_up():
         second = drift.merge_second(second, shadowing("p0", 1, incarnation=str(number)), {}, SETTINGS)
 
     assert len(second.heard) == drift.MAX_COUNTS + 1
+
+
+def test_comparisons_of_many_outputs_are_remembered_by_their_numbers():
+    """Of processes that are gone the newest, as many as there is room for; of those that live all."""
+    second, outputs = Second("b", ()), 2048
+    wide = Agreement(1, outputs=np.zeros((outputs, 3)))
+    for number in range(0, 300, 10):
+        names = [str(number + i) for i in range(10)]
+        reports = [replace(FakePod().report(), shadowed=Shadowed(name, "b", wide)) for name in names]
+        second = drift.merge_second(second, {FakePod().pod: tuple(reports)}, {}, SETTINGS)
+
+    kept = drift.MAX_OUTPUTS // outputs
+    assert [str(number) for number in range(300 - 10 - kept, 300)] == list(second.heard)
+    assert Agreement(kept + 10, outputs=np.zeros((outputs, 3))) == second.compared.agreement
+
+
+def test_comparisons_of_all_processes_that_live_count():
+    """However many a pod has; and those that miss a poll are remembered beside them."""
+    pods = [Pod(f"p{i}", "10.0.0.1", newest=True) for i in range(8)]
+    report = FakePod().report()
+    answers = {
+        pod: tuple(replace(report, shadowed=Shadowed(f"{pod.name} {i}", "b", Agreement(1))) for i in range(60))
+        for pod in pods
+    }
+    second = drift.merge_second(Second("b", ()), answers, {}, SETTINGS)
+    fewer = drift.merge_second(second, answers | {pods[0]: PodError("no answer")}, {}, SETTINGS)
+
+    assert [Agreement(480), Agreement(480)] == [second.compared.agreement, fewer.compared.agreement]
+
+
+def test_a_large_answer_is_read_beside_other_work():
+    """As any other: what it is made of is not looked at while everything else waits."""
+    pod = FakePod().receive(rows(64 * 512))
+    assert len(json.dumps(pod.report().to_dict())) > LARGE
+
+    async def answer(_):
+        return web.json_response(pod.report().to_dict())
+
+    assert (pod.report(),) == asked(answer)
 
 
 def test_a_shadows_own_rows_are_judged_by_its_own_baseline():

@@ -4,12 +4,13 @@ import datetime as dt
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from revisions import live, revision
 
-from aiops_drift import Agreement, Apart, Verdict
+from aiops_drift import Agreement, Verdict
 from aiops_operator import shadow, status
 from aiops_operator.api import InferenceService
 from aiops_operator.resources import Failed, History
@@ -218,7 +219,7 @@ def test_a_pod_that_does_not_get_ready_is_rejected(make, seen, reason):
         (heard(1000, drifting=None), "Comparing", None),
         (Compared(Agreement(1000), Finding(polled=True)), "Comparing", None),
         (
-            Compared(Agreement(100, 90, 0, (Apart(0.0, 100.0, 50.0),)), heard(100).finding),
+            Compared(Agreement(100, 90, 0, np.array([[0.0, 100.0, 50.0]])), heard(100).finding),
             "Rejected",
             "PredictionsDiffer",
         ),
