@@ -149,7 +149,7 @@ def _mirror(world: World, comparison: Comparison | None, *, begins: bool) -> Mir
     asked = world.service.shadow
     if asked is None or (comparison is None and not begins):
         return None
-    url = world.shadow_url if comparison is not None and shadow.is_ready(world.service) else ""
+    url = world.shadow_url if comparison is not None and comparison.ready else ""
     return Mirror(comparison.name if comparison else "", asked.percent, url)
 
 

@@ -84,7 +84,7 @@ class Reconciler:
         self._clock = clock
         self._tell = tell
         self._digests: dict[Key, tuple[tuple[str, str], resources.Artifacts]] = {}
-        self._put_off: dict[Key, dt.datetime] = {}
+        self._put_off: dict[Key, float] = {}
         self.capabilities = Capabilities()
         self.peers: Sequence[Mapping[str, Any]] = ()
         """Who may send requests to every service that limits who may, as a NetworkPolicy writes them."""
@@ -111,7 +111,7 @@ class Reconciler:
         if live is not None and is_partial(live):  # somebody has taken away its label
             live = await self._cluster.get(names.DEPLOYMENT, *key)
         service = service.autoscaled(live["spec"].get("replicas") if live is not None else None)
-        world = await self._observe(service)
+        world = await self._observe(service, live)
         wanted = desired(world, self._image, self.capabilities, self.peers)
         problem = wanted.problem
         children: dict[tuple[Kind, str], dict[str, Any]] = {**world.children}
@@ -127,8 +127,8 @@ class Reconciler:
 
     def _puts_off(self, world: World, problem: Problem | None) -> float:
         """Seconds for which the status can wait; 0 for no more."""
-        now, key = self._clock(), world.service.key
-        waited = (now - self._put_off.setdefault(key, now)).total_seconds()
+        now, key = asyncio.get_running_loop().time(), world.service.key
+        waited = now - self._put_off.setdefault(key, now)
         pause = status.pause(world.service, world.own(names.DEPLOYMENT), problem, waited)
         if not pause:
             del self._put_off[key]
@@ -136,7 +136,7 @@ class Reconciler:
 
     # --- observe -------------------------------------------------------------------------------------------------
 
-    async def _observe(self, service: InferenceService) -> World:
+    async def _observe(self, service: InferenceService, deployment: dict[str, Any] | None) -> World:
         name = service.key.name
         own = {name, names.runtime_config_map(name), names.shadow(name)}
         children = [
@@ -152,7 +152,8 @@ class Reconciler:
         ]
         return World(
             service=service,
-            children={(kind, child["metadata"]["name"]): child for kind, child in children},
+            children={(kind, child["metadata"]["name"]): child for kind, child in children}
+            | ({(names.DEPLOYMENT, name): deployment} if deployment is not None else {}),
             copies=sorted(copies, key=age_of, reverse=True),
             pods=self._store.of_service(names.POD, service.key),
             artifacts=await self._artifacts(service),

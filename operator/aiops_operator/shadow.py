@@ -112,10 +112,17 @@ def decision(service: InferenceService, wanted: Stored) -> str:
 
 
 class Comparison(NamedTuple):
-    """A revision that is compared, and since when: counts of an earlier comparison of it do not count."""
+    """A revision that is compared.
+
+    Attributes:
+        revision: its hash.
+        since: when that began: counts of an earlier comparison of it do not count.
+        ready: whether its pod has been seen to be ready, so that it is to be given copies of requests.
+    """
 
     revision: str
     since: str
+    ready: bool
 
     @property
     def name(self) -> str:
@@ -128,13 +135,8 @@ def going_on(service: InferenceService, way: Course | None, wanted: Stored | Non
     shown = service.status.get("shadow") or {}
     if service.shadow is None or way not in {"compare", None} or shown.get("state") not in {STARTING, COMPARING}:
         return None
-    found = Comparison(str(shown.get("revision", "")), str(shown.get("since", "")))
+    found = Comparison(str(shown.get("revision", "")), str(shown.get("since", "")), shown["state"] == COMPARING)
     return found if wanted is None or found.revision == wanted.hash else None
-
-
-def is_ready(service: InferenceService) -> bool:
-    """Whether the shadow that the status shows has been seen to be ready, so that it is to be given copies of requests."""
-    return (service.status.get("shadow") or {}).get("state") == COMPARING
 
 
 def step(
