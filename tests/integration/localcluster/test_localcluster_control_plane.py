@@ -11,9 +11,11 @@ from waiting import until
 from aiops_localcluster import control_plane, ensure
 from aiops_localcluster.errors import StartError
 
+# A shell that runs tests in the background has them ignore SIGINT, and whatever they start.
 HOLD = """
-import time
+import signal, time
 from aiops_localcluster import control_plane
+signal.signal(signal.SIGINT, signal.default_int_handler)
 with control_plane() as running:
     print(running.state, running.pid, flush=True)
     time.sleep(600)
