@@ -37,6 +37,15 @@ def shadow_runs(api: Any, address: str) -> None:
     api.wait("Ready", "False", "ShadowComparing")
 
 
+def comparing(api: Any, pods: dict[str, Any]) -> str:
+    """A service of one pod, whose changed model is compared with the one that serves; the copy that the pod mounts."""
+    first, second = pods
+    before = served(api, first)
+    api.artifacts(files=OTHER)
+    shadow_runs(api, second)
+    return before
+
+
 def copying(api: Any) -> dict[str, Any]:
     """Whom the pods send copies to."""
     runtime = api.get("ConfigMap", "iris-runtime")["data"]["runtime.yaml"]
@@ -98,11 +107,8 @@ def test_a_revision_that_agrees_is_rolled_out(api, pods):
 
 def test_a_revision_that_disagrees_never_serves(api, pods, start):
     """Until the spec asks for less: the status remembers, whatever becomes of the operator, and a revert is done at once."""
-    first, second = pods
     with start(api.namespace):
-        before = served(api, first)
-        api.artifacts(files=OTHER)
-        shadow_runs(api, second)
+        before = comparing(api, pods)
         told(api, pods, Agreement(100, 30))
         ready = api.wait("Ready", "False", "ShadowRejected")
         until(lambda: gone(api))
@@ -123,11 +129,8 @@ def test_a_revision_that_disagrees_never_serves(api, pods, start):
 
 def test_an_operator_that_is_killed_loses_no_comparison(api, pods, start):
     """The pods count, and the next operator reads them."""
-    first, second = pods
     with start(api.namespace) as operator:
-        before = served(api, first)
-        api.artifacts(files=OTHER)
-        shadow_runs(api, second)
+        before = comparing(api, pods)
         told(api, pods, Agreement(60))
         until(lambda: api.status()["shadow"].get("rows") == 60)
         operator.stop(signal.SIGKILL)
@@ -143,10 +146,7 @@ def test_an_operator_that_is_killed_loses_no_comparison(api, pods, start):
 @pytest.mark.usefixtures("operator")
 def test_artifacts_that_are_away_for_a_while_end_no_comparison(api, pods):
     """What was compared stays counted, and copies are sent all the while."""
-    first, second = pods
-    before = served(api, first)
-    api.artifacts(files=OTHER)
-    shadow_runs(api, second)
+    before = comparing(api, pods)
     told(api, pods, Agreement(60))
     shown = until(lambda: api.status()["shadow"], lambda seen: seen.get("rows") == 60)
     copied = copying(api)
@@ -164,9 +164,7 @@ def test_artifacts_that_are_away_for_a_while_end_no_comparison(api, pods):
 def test_a_revision_that_comes_back_is_compared_anew(api, pods):
     """What a pod that has not heard of the change still counts for it may be the answers of another."""
     first, second = pods
-    before = served(api, first)
-    api.artifacts(files=OTHER)
-    shadow_runs(api, second)
+    before = comparing(api, pods)
     told(api, pods, Agreement(60))
     compared = until(lambda: api.status()["shadow"], lambda seen: seen.get("rows") == 60)["revision"]
     api.artifacts(files=OTHER | {"model.pkl": b"a third"})
@@ -190,10 +188,7 @@ def test_a_revision_that_comes_back_is_compared_anew(api, pods):
 @pytest.mark.usefixtures("operator")
 def test_a_service_that_is_scaled_to_zero_and_back_runs_what_it_ran(api, pods):
     """A rejected revision is not rolled out where there are no pods either."""
-    first, second = pods
-    before = served(api, first)
-    api.artifacts(files=OTHER)
-    shadow_runs(api, second)
+    before = comparing(api, pods)
     told(api, pods, Agreement(100, 30))
     api.wait("Ready", "False", "ShadowRejected")
     for replicas in (0, 1):
@@ -221,10 +216,7 @@ def test_a_shadow_that_does_not_start_is_rejected(api, pods):
 @pytest.mark.usefixtures("operator")
 def test_a_change_that_is_taken_back_leaves_nothing(api, pods):
     """The shadow goes; so does what the status said of it, and a change that follows has a shadow of its own."""
-    first, second = pods
-    before = served(api, first)
-    api.artifacts(files=OTHER)
-    shadow_runs(api, second)
+    before = comparing(api, pods)
     compared = api.status()["shadow"]["revision"]
     api.artifacts(files=OTHER | {"model.pkl": b"a third"})
     until(lambda: api.status()["shadow"]["revision"] != compared)
@@ -259,10 +251,7 @@ def test_what_has_a_shadows_name_is_left_alone(api, pods):
 @pytest.mark.usefixtures("operator")
 def test_without_the_strategy_any_more_it_is_rolled_out(api, pods):
     """Who does not want to wait says so in the spec."""
-    first, second = pods
-    before = served(api, first)
-    api.artifacts(files=OTHER)
-    shadow_runs(api, second)
+    before = comparing(api, pods)
     api.change({"rollout": {"strategy": "RollingUpdate", "shadow": None}})
     until(lambda: mounted(api) != before)
     until(lambda: gone(api))
