@@ -39,10 +39,11 @@ def container_problem(pod: Mapping[str, Any]) -> Problem | None:
     """What the kubelet or the scheduler says against a pod that is not ready."""
     pod_status = pod.get("status") or {}
     for container in pod_status.get("initContainerStatuses", ()):
+        if ((container.get("state") or {}).get("terminated") or {}).get("exitCode") == 0:
+            continue  # it is through
         fetches = container.get("name") == names.FETCH_CONTAINER
-        through = ((container.get("state") or {}).get("terminated") or {}).get("exitCode") == 0
         problem = (_fetch_problem(pod, container) if fetches else None) or _problem(pod, container)
-        if problem is not None and not through:
+        if problem is not None:
             return problem
     for container in pod_status.get("containerStatuses", ()):
         problem = _problem(pod, container)
@@ -95,8 +96,6 @@ def _fetch_problem(pod: Mapping[str, Any], container: Mapping[str, Any]) -> Prob
     """Why artifacts could not be fetched when that was last tried, or that they are being fetched; None for neither."""
     state = container.get("state") or {}
     ended = state.get("terminated") or (container.get("lastState") or {}).get("terminated") or {}
-    if "terminated" in state and ended.get("exitCode") == 0:
-        return None
     try:
         said = status.said_by_pod(json.loads(ended.get("message") or "null"))
     except (ValueError, RecursionError):
