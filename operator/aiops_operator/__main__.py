@@ -135,7 +135,8 @@ class Operator:
         if kind == names.INFERENCE_SERVICE:
             self._queue.add(key_of(body))
             return
-        for key in made_for(body).union(self._store.referring(kind, key_of(body))):
+        made_for = service_of(body)
+        for key in {*self._store.referring(kind, key_of(body)), *([made_for] if made_for else ())}:
             self._queue.add(key)
 
     # The life of the process.
@@ -278,17 +279,6 @@ class Operator:
             logger.info("of the Prometheus Operator's kinds the cluster serves: %s", now)
             self._reconciler.capabilities = now
             self._queue.add_all()
-
-
-def made_for(body: Mapping[str, Any]) -> set[Key]:
-    """The services that an object was made for: by its label, and by its owners, for the label may have been edited by hand."""
-    metadata, label, kind = body["metadata"], service_of(body), names.INFERENCE_SERVICE
-    owners = {
-        Key(metadata.get("namespace", ""), owner["name"])
-        for owner in metadata.get("ownerReferences") or ()
-        if (owner["apiVersion"], owner["kind"]) == (kind.api_version, kind.kind)
-    }
-    return owners | ({label} if label else set())
 
 
 def watched(capabilities: Capabilities) -> frozenset[Watched]:

@@ -22,6 +22,8 @@ def contains(live: object, wanted: object) -> bool:
     Values that the API server writes in another form (a quantity of 0.5) do not look equal: then the apply, which changes
     nothing, decides.
     """
+    if live == wanted:
+        return True
     if isinstance(wanted, Mapping):
         return isinstance(live, Mapping) and all(
             name in live and contains(live[name], value) for name, value in wanted.items()
@@ -32,7 +34,7 @@ def contains(live: object, wanted: object) -> bool:
             and len(live) == len(wanted)
             and all(contains(one, other) for one, other in zip(live, wanted, strict=True))
         )
-    return live == wanted
+    return False
 
 
 def container_problem(pod: Mapping[str, Any]) -> Problem | None:

@@ -108,7 +108,8 @@ class Reconciler:
             logger.warning("%s cannot be read, is an older CRD installed? %s", key, error)
             return Done()
         live = self._store.get(names.DEPLOYMENT, *key)
-        if live is not None and is_partial(live):  # somebody has taken away its label
+        if live is None and not status.is_new(service.status):
+            # Somebody has deleted it, or taken away the label by which it is watched: what it remembers counts all the same.
             live = await self._cluster.get(names.DEPLOYMENT, *key)
         service = service.autoscaled(live["spec"].get("replicas") if live is not None else None)
         world = await self._observe(service, live)
@@ -259,7 +260,7 @@ class Reconciler:
                 versioned = {**stamped, "metadata": {**stamped["metadata"], **version}}
                 return self._remembered(kind, await self._cluster.apply(kind, versioned, force=True))
             except ConflictError:
-                if service.autoscaling is not None and kind == names.DEPLOYMENT:
+                if service.autoscaling is not None and kind == names.DEPLOYMENT and live is not None:
                     raise  # the autoscaler may have another number by now: the next run begins with it
                 live = await self._cluster.get(kind, service.key.namespace, name)
             except (InvalidError, ForbiddenError) as error:
@@ -273,6 +274,9 @@ class Reconciler:
             live = self._store.get(kind, service.key.namespace, name)  # of these all are watched
             if live is None:
                 return None
+        if live is None and kind == names.DEPLOYMENT:
+            # Another's has another selector, which is one value and always there: an apply without force is refused.
+            return None
         if live is not None and not is_partial(live):
             return live
         live = await self._cluster.get(kind, service.key.namespace, name)

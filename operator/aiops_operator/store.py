@@ -140,9 +140,17 @@ def key_of(body: Mapping[str, Any]) -> Key:
 
 
 def service_of(body: Mapping[str, Any]) -> Key | None:
-    """The service that an object was made for; None for objects of others."""
-    metadata = body["metadata"]
-    name = (metadata.get("labels") or {}).get(names.LABEL_SERVICE)
+    """The service that an object was made for: the one that owns it, or the one that its label names; None for objects of others.
+
+    The owner first, for a label that was edited by hand must not hide what is to be mended. Pods have no such owner.
+    """
+    metadata, kind = body["metadata"], names.INFERENCE_SERVICE
+    owners = (
+        owner["name"]
+        for owner in metadata.get("ownerReferences") or ()
+        if (owner["apiVersion"], owner["kind"]) == (kind.api_version, kind.kind)
+    )
+    name = next(owners, None) or (metadata.get("labels") or {}).get(names.LABEL_SERVICE)
     return Key(metadata.get("namespace", ""), name) if name else None
 
 

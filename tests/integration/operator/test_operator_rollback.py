@@ -45,6 +45,34 @@ def test_a_bad_model_never_takes_the_old_one_down(api, pods, start):
     assert "aiops-quality.io/revisions" not in api.get("Deployment", "iris")["metadata"]["annotations"]
 
 
+def test_what_is_remembered_outlives_the_labels(api, pods, start):
+    """A revision that was rolled back stays so, whichever label of the Deployment is taken away, with the operator there or not."""
+    labels = ("app.kubernetes.io/managed-by", "aiops-quality.io/inferenceservice")
+
+    def unlabel(label):
+        api.patch("Deployment", "iris", {"metadata": {"labels": {label: None}}})
+
+    def mended():
+        now = until(
+            lambda: api.get("Deployment", "iris"), lambda seen: set(labels) <= seen["metadata"]["labels"].keys()
+        )
+        return now["metadata"]["annotations"], mounted(api), api.condition("Ready")["reason"]
+
+    with start(api.namespace):
+        good(api, pods)
+        api.artifacts(files=BAD)
+        api.wait("Ready", "False", "RolledBack", seconds=60)
+        until(lambda: api.get("Deployment", "iris"), lambda seen: seen["status"].get("replicas") == 1, 30)
+        before = mended()
+        for label in labels:
+            unlabel(label)
+            assert before == mended()
+    for label in labels:
+        unlabel(label)
+        with start(api.namespace):
+            assert before == mended()
+
+
 @pytest.mark.usefixtures("operator")
 def test_what_cannot_be_put_back_is_not_pretended(api, pods):
     """The artifacts of a claim may have changed under the revision before."""

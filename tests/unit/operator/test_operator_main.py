@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from aiops_operator.__main__ import JsonFormatter, made_for
+from aiops_operator.__main__ import JsonFormatter
 from aiops_operator.names import Key
 
 
@@ -52,21 +52,3 @@ def test_a_log_line_has_the_service_as_fields():
     record = logging.LogRecord("n", logging.INFO, "", 0, "%s is %s", (Key("models", "iris"), "here"), None)
     line = json.loads(JsonFormatter().format(record))
     assert ("models", "iris", "models/iris is here") == (line["namespace"], line["name"], line["message"])
-
-
-@pytest.mark.parametrize(
-    ("label", "api_version", "expected"),
-    [
-        ("iris", "aiops-quality.io/v1alpha1", {"iris"}),
-        (None, "aiops-quality.io/v1alpha1", {"iris"}),
-        ("other", "aiops-quality.io/v1alpha1", {"iris", "other"}),
-        ("other", "serving.kserve.io/v1beta1", {"other"}),
-        (None, "serving.kserve.io/v1beta1", set()),
-    ],
-)
-def test_an_object_concerns_the_service_of_its_label_and_of_its_owner(label, api_version, expected):
-    """One whose label was edited by hand concerns its owner all the same; another project's kind of the same name does not count."""
-    owner = {"apiVersion": api_version, "kind": "InferenceService", "name": "iris", "uid": "1"}
-    labels = {"aiops-quality.io/inferenceservice": label} if label else {}
-    body = {"metadata": {"name": "x", "namespace": "n", "labels": labels, "ownerReferences": [owner]}}
-    assert {Key("n", name) for name in expected} == made_for(body)

@@ -2,12 +2,13 @@
 
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from aiops_operator import names
 from aiops_operator.names import Key
-from aiops_operator.store import PARTIAL, Store, older
+from aiops_operator.store import PARTIAL, Store, older, service_of
 
 IRIS = Key("models", "iris")
 
@@ -134,3 +135,21 @@ def test_answers_and_events_in_any_order_leave_the_last_state(writes, order):
 def test_versions_are_compared_as_numbers_where_they_are():
     """Others have no order: whatever comes is taken."""
     assert [True, False, False, False] == [older("9", "10"), older("10", "9"), older("a", "b"), older("", "1")]
+
+
+@pytest.mark.parametrize(
+    ("label", "api_version", "expected"),
+    [
+        ("iris", "aiops-quality.io/v1alpha1", "iris"),
+        (None, "aiops-quality.io/v1alpha1", "iris"),
+        ("other", "aiops-quality.io/v1alpha1", "iris"),
+        ("other", "serving.kserve.io/v1beta1", "other"),
+        (None, "serving.kserve.io/v1beta1", None),
+    ],
+)
+def test_an_object_was_made_for_its_owner_or_for_whom_its_label_names(label, api_version, expected):
+    """A label that was edited by hand does not count beside an owner; another project's kind of the same name is none."""
+    owner = {"apiVersion": api_version, "kind": "InferenceService", "name": "iris", "uid": "1"}
+    labels = {names.LABEL_SERVICE: label} if label else {}
+    body = {"metadata": {"name": "x", "namespace": "n", "labels": labels, "ownerReferences": [owner]}}
+    assert (Key("n", expected) if expected else None) == service_of(body)
