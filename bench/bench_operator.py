@@ -46,6 +46,7 @@ KSERVE_CRDS: Final = (
 )
 METADATA: Final = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 ONE_METADATA: Final = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+DISCOVERY: Final = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
 METRICS: Final = "http://127.0.0.1:18081/metrics"
 FIRST_POD: Final = ipaddress.ip_address("127.16.0.1")
 POLL: Final = 15  # seconds between looks at a pod
@@ -166,7 +167,14 @@ def install(controller: Controller, client: httpx.Client, source: str) -> None:
     files = {"model.pkl": "bW9kZWw=", "baseline.npy": "cm93cw=="}
     body = {"metadata": {"name": "artifacts"}, "binaryData": files}
     client.post(f"/api/v1/namespaces/{NAMESPACE}/configmaps", json=body).raise_for_status()
-    _until(lambda: client.get(controller.path).is_success, "the kind is served")
+    group = controller.path.split("/")[2]
+    _until(lambda: client.get(controller.path).is_success and group in _discovered(client), "the kind is served")
+
+
+def _discovered(client: httpx.Client) -> set[str]:
+    """The groups that discovery tells of, as controllers ask for them."""
+    items = client.get("/apis", headers={"Accept": DISCOVERY}).json()["items"]
+    return {item["metadata"]["name"] for item in items}
 
 
 def _path(document: dict[str, Any]) -> str:

@@ -46,9 +46,11 @@ def artifacts_of(config_map: Mapping[str, Any]) -> Artifacts:
 
 def model_key(files: Mapping[str, str], model_file: str) -> str | None:
     """The key that pods take for the model: `modelFile`, or one that differs from it in a known ending alone; None for none."""
+    if model_file in files:
+        return model_file
     path = PurePosixPath(model_file)
     others = map(str, map(path.with_suffix, HARMLESS if path.suffix in HARMLESS else MODEL_SUFFIXES))
-    return next((key for key in (model_file, *others) if key in files), None)
+    return next((key for key in others if key in files), None)
 
 
 def model_config_map(service: InferenceService, source: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import pytest
 from waiting import until
 
 CHILDREN = ("ConfigMap", "Service", "Deployment", "PodDisruptionBudget")
+MANY = 50  # more than the workers, and few enough to be told of within the second that a first status waits
 RESYNCING = {"RESYNC_INTERVAL": "1"}  # for tests that count resyncs
 
 
@@ -257,13 +258,13 @@ def test_traffic_at_rest_writes_nothing(api, start, pods):
 
 def test_of_many_new_services_all_have_their_children_before_any_has_its_status(api, start, proxy):
     """What serves comes first; each has its status all the same, and is written no more for it."""
-    names = [f"iris-{number}" for number in range(100)]
+    names = [f"iris-{number}" for number in range(MANY)]
     for name in names:
         api.serve(name=name)
     with start(api.namespace, through=proxy):
         until(lambda: all(api.condition("Ready", name).get("reason") == "RolloutInProgress" for name in names))
     written = [entry.path for entry in proxy.passed if entry.method == "PATCH"]
     first = next(number for number, path in enumerate(written) if path.endswith("/status"))
-    assert 100 == sum("/deployments/" in path for path in written)
+    assert MANY == sum("/deployments/" in path for path in written)
     # Those that were under way when the first came up again.
     assert 16 > sum("/deployments/" in path for path in written[first:])
