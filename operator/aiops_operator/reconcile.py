@@ -270,13 +270,12 @@ class Reconciler:
     async def _live_child(self, world: World, kind: Kind, name: str) -> dict[str, Any] | None:
         """A child, or whatever has its name: what was not made for a service must not be written over."""
         service, live = world.service, world.children.get((kind, name))
-        if live is None and kind == names.CONFIG_MAP:
-            live = self._store.get(kind, service.key.namespace, name)  # of these all are watched
+        if live is None and kind in {names.CONFIG_MAP, names.DEPLOYMENT}:
+            # Of ConfigMaps all are watched, of Deployments those that an operator has made; another's has another selector, which
+            # is one value and always there, so that an apply without force is refused.
+            live = self._store.get(kind, service.key.namespace, name)
             if live is None:
                 return None
-        if live is None and kind == names.DEPLOYMENT:
-            # Another's has another selector, which is one value and always there: an apply without force is refused.
-            return None
         if live is not None and not is_partial(live):
             return live
         live = await self._cluster.get(kind, service.key.namespace, name)
