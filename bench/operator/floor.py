@@ -13,11 +13,13 @@ from typing import Any, Final
 from aiops_operator import resources, status
 from aiops_operator.api import InferenceService
 from aiops_operator.cluster import Cluster, load_configuration
+from aiops_operator.conditions import Condition
 from aiops_operator.desired import Capabilities, Found, World, desired
 from aiops_operator.live import with_hash
 from aiops_operator.metrics import Metrics
 from aiops_operator.names import CONFIG_MAP, INFERENCE_SERVICE
-from aiops_operator.status import Condition, Finding, Mounted, Observation
+from aiops_operator.podsview import Finding, Mounted
+from aiops_operator.status import Observation
 
 WORKERS: Final = 16  # services at a time, as the operator's work queue has them
 IMAGE: Final = "localhost/none:1"

@@ -14,7 +14,8 @@ from urllib.parse import quote
 
 import orjson
 
-from aiops_operator import names, status
+from aiops_operator import names
+from aiops_operator.conditions import condition_of, timestamp
 from aiops_operator.names import Key
 
 CONTENT_TYPE: Final = "application/cloudevents+json"
@@ -71,7 +72,7 @@ def parse_secret(text: str) -> bytes:
 
 
 def _event(type_: str, key: Key, episode: Mapping[str, Any], after: Mapping[str, Any], now: dt.datetime) -> Event:
-    drift, condition = after.get("drift") or {}, status.condition_of(after, "DriftDetected")
+    drift, condition = after.get("drift") or {}, condition_of(after, "DriftDetected")
     # The same however often it is made, another for the end than for the begin, and fit for a header, whatever a status says.
     identity = f"{quote(str(episode['episode']))}.{type_.rpartition('.')[2]}"
     model = (after.get("model") or {}).get("digest")
@@ -81,7 +82,7 @@ def _event(type_: str, key: Key, episode: Mapping[str, Any], after: Mapping[str,
         "source": names.INFERENCE_SERVICE.path(key.namespace, key.name),
         "type": type_,
         "subject": str(key),
-        "time": status.timestamp(now),
+        "time": timestamp(now),
         "datacontenttype": "application/json",
         "data": {
             "namespace": key.namespace,

@@ -4,13 +4,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from aiops_operator import names, resources, rollback, shadow, status
+from aiops_operator import names, resources, rollback, shadow
 from aiops_operator.api import InferenceService
+from aiops_operator.conditions import Condition, Problem, condition_of
 from aiops_operator.live import owner_uid, pod_hash
 from aiops_operator.names import Kind
+from aiops_operator.podsview import Mounted
 from aiops_operator.resources import Mirror, Mount, Scrape, Stored
 from aiops_operator.shadow import Comparison, Course
-from aiops_operator.status import Condition, Mounted, Problem
 
 KEPT_COPIES: Final = 2
 
@@ -276,7 +277,7 @@ def superfluous_copies(world: World) -> list[dict[str, Any]]:
 
 def announcements(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterable[tuple[str, str, str]]:
     """The Events of a change of status, as type, reason and message: flips alone, never their repetition."""
-    now = status.condition_of(after, "DriftDetected")
+    now = condition_of(after, "DriftDetected")
     episodes = [(entry.get("drift") or {}).get("episode") for entry in (before, after)]
     if episodes[1] and episodes[1] != episodes[0]:
         yield "Warning", "DriftDetected", now["message"]
@@ -286,9 +287,9 @@ def announcements(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterab
     known = [(entry.get("drift") or {}).get("acknowledged", False) for entry in (before, after)]
     if known[1] and not known[0]:
         yield "Normal", "DriftAcknowledged", now["message"]
-    was, now = (status.condition_of(entry, "Stalled") for entry in (before, after))
+    was, now = (condition_of(entry, "Stalled") for entry in (before, after))
     if now["status"] == "True" and (was.get("status"), was.get("reason")) != ("True", now["reason"]):
         yield "Warning", now["reason"], now["message"]
-    was, now = (status.condition_of(entry, "Ready") for entry in (before, after))
+    was, now = (condition_of(entry, "Ready") for entry in (before, after))
     if now["status"] == "True" and was.get("status") != "True":
         yield "Normal", "Ready", now["message"]

@@ -28,11 +28,11 @@ from aiops_drift import (
     verdict,
 )
 from aiops_drift.verdict import RECOVERY_FRACTION, WINDOW_ROWS
-from aiops_operator import status
 from aiops_operator.api import Drift, InferenceService
+from aiops_operator.conditions import condition_of
 from aiops_operator.errors import PodError
+from aiops_operator.podsview import Finding
 from aiops_operator.shadow import Compared
-from aiops_operator.status import Finding
 
 SILENT_ROUNDS: Final = 6  # polls without any answer after which the verdict is unknown
 MAX_CURSORS: Final = 256  # incarnations remembered a service: more than a rollout of 100 pods makes
@@ -147,7 +147,7 @@ def taken_over(service: InferenceService) -> Memory:
 
 
 def _settled_at(written: Mapping[str, Any]) -> dt.datetime | None:
-    condition = status.condition_of(written, "DriftDetected")
+    condition = condition_of(written, "DriftDetected")
     if condition.get("status") in (None, "True"):
         return None
     try:
@@ -158,7 +158,7 @@ def _settled_at(written: Mapping[str, Any]) -> dt.datetime | None:
 
 def _was_drifting(written: Mapping[str, Any]) -> bool:
     """Whether the episode in a status is one of scores; expectations that failed say so again by themselves."""
-    drift, reason = written.get("drift") or {}, status.condition_of(written, "DriftDetected").get("reason")
+    drift, reason = written.get("drift") or {}, condition_of(written, "DriftDetected").get("reason")
     if not drift.get("episode") or reason == "ExpectationsFailed":
         return False
     try:

@@ -5,11 +5,11 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
-from aiops_operator import names, status
+from aiops_operator import names
 from aiops_operator.api import ImageSource, InferenceService
+from aiops_operator.conditions import Problem, condition_of, reason_or, said_by_pod
 from aiops_operator.errors import ApiError, ForbiddenError
 from aiops_operator.names import Key, Kind
-from aiops_operator.status import Problem
 
 CRASHES: Final = "CrashLoopBackOff"
 PULLS: Final = "ImagePullBackOff"
@@ -68,7 +68,7 @@ def _problem(pod: Mapping[str, Any], container: Mapping[str, Any]) -> Problem | 
         return Problem(PULLS, f"Pod {name}: {said.rpartition(f': {FAILED_PULL}: ')[2]}", stalled=False)
     if reason and reason not in {CRASHES, "ContainerCreating", "PodInitializing"}:
         text = f"Pod {name}: {waiting.get('message') or 'is waiting'}"
-        return Problem(status.reason_or(reason, "ContainerWaiting"), text, stalled=False)
+        return Problem(reason_or(reason, "ContainerWaiting"), text, stalled=False)
     if ended.get("reason") == "OOMKilled":
         text = f"Pod {name} ran out of memory: raise spec.resources.limits.memory."
         return Problem("OOMKilled", text, stalled=False)
@@ -88,7 +88,7 @@ def _crash(pod: Mapping[str, Any], container: Mapping[str, Any]) -> Mapping[str,
     if "running" not in state:
         found: Mapping[str, Any] = state.get("terminated") or last
         return found
-    ready = status.condition_of(pod["status"], "Ready")
+    ready = condition_of(pod["status"], "Ready")
     # One that was ready since it was started has recovered: what it is not ready for now is something else.
     recovered = ready.get("lastTransitionTime", "") > (state["running"] or {}).get("startedAt", "")
     return last if container.get("restartCount", 0) > 1 and not recovered else {}
@@ -99,7 +99,7 @@ def _fetch_problem(pod: Mapping[str, Any], container: Mapping[str, Any]) -> Prob
     state = container.get("state") or {}
     ended = state.get("terminated") or (container.get("lastState") or {}).get("terminated") or {}
     try:
-        said = status.said_by_pod(json.loads(ended.get("message") or "null"))
+        said = said_by_pod(json.loads(ended.get("message") or "null"))
     except (ValueError, RecursionError):
         said = None  # the end of its log, where it could not write a message
     if said is None and "running" in state:

@@ -7,10 +7,9 @@ import aiohttp
 import orjson
 
 from aiops_drift import Report, reports_from
-from aiops_operator import status
+from aiops_operator.conditions import Problem, said_by_pod
 from aiops_operator.errors import PodError
 from aiops_operator.names import CONTAINER_PORT, host
-from aiops_operator.status import Problem
 
 HTTP_OK: Final = 200
 CONCURRENCY: Final = 32
@@ -67,7 +66,7 @@ class PodClient:
             document = orjson.loads(body)
         except (PodError, ValueError, RecursionError):
             return None
-        return None if code == HTTP_OK else status.said_by_pod(document)
+        return None if code == HTTP_OK else said_by_pod(document)
 
     async def _get(self, address: str, path: str, limit: int) -> tuple[int, bytes]:
         url = f"http://{host(address)}:{self._port}{path}"

@@ -13,15 +13,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from aiops_operator import shadow, status
+from aiops_operator import podsview, shadow
 from aiops_operator.api import InferenceService
 from aiops_operator.drift import Answer, Memory, Pod, Second, adjusted, merge, merge_second, taken_over
 from aiops_operator.errors import PodError
 from aiops_operator.metrics import Metrics
 from aiops_operator.names import Key
 from aiops_operator.podclient import PodClient
+from aiops_operator.podsview import Finding, Mounted
 from aiops_operator.shadow import Compared
-from aiops_operator.status import Finding, Mounted
 from aiops_operator.tracing import span_of
 
 JITTER: Final = 0.1
@@ -152,7 +152,7 @@ class Poller:
         self._metrics.poll_seconds.observe(time.perf_counter() - started)
         self._publish(tracked)
         ready = [pod.name for pod in tracked.pods]
-        view = status.pods_view(tracked.service, ready, tracked.mounted, tracked.memory.finding, self._timing.clock())
+        view = podsview.pods_view(tracked.service, ready, tracked.mounted, tracked.memory.finding, self._timing.clock())
         news = tracked.second and shadow.gist(tracked.service, tracked.second.compared) != tracked.gist
         if news or not view.is_shown_by(tracked.service.status):
             self._enqueue(tracked.service.key)
@@ -183,8 +183,8 @@ class Poller:
         self._metrics.monitored_pods.labels(*tracked.service.key).set(len(tracked.pods) if monitored else 0)
         if finding.verdict is not None:
             service, said = tracked.service, finding.verdict
-            detected = status.detected(finding, service.drift)
-            acknowledged = bool(detected) and status.acknowledged(service)
+            detected = podsview.detected(finding, service.drift)
+            acknowledged = bool(detected) and podsview.acknowledged(service)
             self._metrics.set_drift(service.key, said, detected=detected, acknowledged=acknowledged)
         agreement = tracked.second.compared.agreement if tracked.second else None
         self._metrics.set_shadow(tracked.service.key, agreement)

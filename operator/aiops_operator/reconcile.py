@@ -11,9 +11,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from aiops_operator import cloudevent, names, resources, retraining, rollback, shadow, status
+from aiops_operator import cloudevent, names, podsview, resources, retraining, rollback, shadow, status
 from aiops_operator.api import ClaimSource, ConfigMapSource, ImageSource, InferenceService, UriSource
 from aiops_operator.cluster import Cluster
+from aiops_operator.conditions import Problem, condition_of, is_new
 from aiops_operator.desired import (
     Capabilities,
     Desired,
@@ -48,7 +49,7 @@ from aiops_operator.live import (
 from aiops_operator.names import Key, Kind
 from aiops_operator.podclient import PodClient
 from aiops_operator.poller import Poller
-from aiops_operator.status import Observation, Problem
+from aiops_operator.status import Observation
 from aiops_operator.store import Store, is_partial, partial
 from aiops_operator.workqueue import Done
 
@@ -108,7 +109,7 @@ class Reconciler:
             logger.warning("%s cannot be read, is an older CRD installed? %s", key, error)
             return Done()
         live = self._store.get(names.DEPLOYMENT, *key)
-        if live is None and not status.is_new(service.status):
+        if live is None and not is_new(service.status):
             # Somebody has deleted it, or taken away the label by which it is watched: what it remembers counts all the same.
             live = await self._cluster.get(names.DEPLOYMENT, *key)
         service = service.autoscaled(live["spec"].get("replicas") if live is not None else None)
@@ -347,7 +348,7 @@ class Reconciler:
             is_running(pod) for pod in (*waiting, *unready)
         )
         # An acknowledged episode that begins or ends mutes or unmutes the pods: their settings follow the status.
-        blind |= status.acknowledged(replace(service, status=document)) != status.acknowledged(service)
+        blind |= podsview.acknowledged(replace(service, status=document)) != podsview.acknowledged(service)
         pauses = [again_after] if again_after is not None else []
         # What was decided, or that copies are due, is acted on in a run that finds it written.
         pauses += [0.0] if shadow.moved(service.status.get("shadow") or {}, beside) and not service.paused else []
@@ -430,7 +431,7 @@ class Reconciler:
             # Once the status is written, which one operator alone succeeds in: the sink is told of each change once.
             for event in cloudevent.of_change(key, before, after, now):
                 self._tell(event)
-        was, ready = (status.condition_of(entry, "Ready") for entry in (before, after))
+        was, ready = (condition_of(entry, "Ready") for entry in (before, after))
         if (was.get("status"), was.get("reason")) != (ready["status"], ready["reason"]):
             logger.info("%s is Ready=%s, %s: %s", key, ready["status"], ready["reason"], ready["message"])
         moves = [

@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from aiops_operator import names, resources, status
+from aiops_operator import names, resources
 from aiops_operator.api import InferenceService, OnDrift
+from aiops_operator.conditions import condition_of, timestamp
 from aiops_operator.live import owner_uid
 
 RUNNING: Final = "Running"
@@ -111,7 +112,7 @@ def made(service: InferenceService, episode: str, attempt: int, now: dt.datetime
         "job": name,
         "attempt": attempt,
         "state": RUNNING,
-        "startedAt": status.timestamp(now),
+        "startedAt": timestamp(now),
         "message": f"Job {name} runs, attempt {attempt} of {limit}.",
     }
 
@@ -120,7 +121,7 @@ def refused(before: Mapping[str, Any], episode: str, attempt: int, reason: str, 
     """`status.retraining` where the cluster does not take the Job, or has nothing to make it of."""
     kept = {name: before[name] for name in ("startedAt", "job") if name in before}
     same = before.get("state") == REFUSED and before.get("message") == reason[:MAX_MESSAGE]
-    ended = before["finishedAt"] if same and "finishedAt" in before else status.timestamp(now)
+    ended = before["finishedAt"] if same and "finishedAt" in before else timestamp(now)
     return kept | {
         "episode": episode,
         "attempt": attempt,
@@ -201,7 +202,7 @@ def _first(wanted: OnDrift, shown: Mapping[str, Any], episode: str, now: dt.date
     if left <= 0:
         return Step(shown, attempt=1)
     kept = {name: shown[name] for name in ("job", "startedAt") if name in shown}
-    until = status.timestamp(now + dt.timedelta(seconds=left)) if shown.get("state") != COOLING_DOWN else ""
+    until = timestamp(now + dt.timedelta(seconds=left)) if shown.get("state") != COOLING_DOWN else ""
     message = f"The last Job was made less than {wanted.cooldown} s ago; the next is made at {until}."
     if shown.get("state") == COOLING_DOWN:
         message = str(shown.get("message", ""))
@@ -228,11 +229,11 @@ def _followed(
         return before
     if outcome is None:
         message = f"Job {before.get('job')} was deleted before it was seen to end: how it ended is not known."
-        return {**before, "state": FAILED, "finishedAt": status.timestamp(now), "message": message}
+        return {**before, "state": FAILED, "finishedAt": timestamp(now), "message": message}
     state, condition = outcome
     said = f": {condition['message']}" if condition.get("message") else "."
     message = f"Job {before['job']} has {state.lower()}{said}"[:MAX_MESSAGE]
-    ended = condition.get("lastTransitionTime") or status.timestamp(now)
+    ended = condition.get("lastTransitionTime") or timestamp(now)
     return {**before, "state": state, "finishedAt": ended, "message": message}
 
 
@@ -247,7 +248,7 @@ def _exhausted(shown: Mapping[str, Any], wanted: OnDrift) -> Mapping[str, Any]:
 def _outcome(job: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]] | None:
     """How a Job has ended, and the condition that says so; None where it has not."""
     for type_, state in (("Complete", SUCCEEDED), ("Failed", FAILED)):
-        condition = status.condition_of(job.get("status") or {}, type_)
+        condition = condition_of(job.get("status") or {}, type_)
         if condition.get("status") == "True":
             return state, condition
     return None

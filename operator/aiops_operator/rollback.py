@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from aiops_operator import resources, status
+from aiops_operator import resources
 from aiops_operator.api import InferenceService
+from aiops_operator.conditions import Problem, condition_of
 from aiops_operator.resources import Failed, History, Stored
-from aiops_operator.status import Problem, Rollout
+from aiops_operator.rollout import Rollout, progress_of
 
 ROLLED_BACK: Final = "RolledBack"
 IMPOSSIBLE: Final = "RollbackImpossible"
@@ -52,7 +53,7 @@ def decide(service: InferenceService, wanted: Stored, live: Mapping[str, Any] | 
             return Decision(applied, history, _rolled_back(history.failed))
         good = applied if is_good(service, applied, live) else history.good
         return Decision(wanted, History(good if good != wanted else None))
-    return _progressed(service, wanted, status.rollout(service, live), history)
+    return _progressed(service, wanted, progress_of(service, live), history)
 
 
 def _progressed(service: InferenceService, wanted: Stored, rollout: Rollout, history: History) -> Decision:
@@ -82,12 +83,12 @@ def is_good(service: InferenceService, revision: Stored, live: Mapping[str, Any]
     """Whether a revision that a Deployment has was once rolled out in full, with pods."""
     if revision.hash == service.status.get("goodRevision"):
         return True
-    return service.replicas > 0 and status.rollout(service, live).complete
+    return service.replicas > 0 and progress_of(service, live).complete
 
 
 def _failed(service: InferenceService, wanted: Stored, progress: str) -> Failed:
     """The cause is what the status has said until now: it was read from the pods that are about to go."""
-    said = status.condition_of(service.status, "Ready")
+    said = condition_of(service.status, "Ready")
     reason = said.get("reason", "")
     if reason in _SAYS_NOTHING:
         return Failed(wanted.hash, TOO_LATE, progress[:MAX_CAUSE])

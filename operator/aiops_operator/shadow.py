@@ -9,10 +9,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal, NamedTuple
 
 from aiops_drift import Agreement
-from aiops_operator import names, resources, rollback, status
+from aiops_operator import names, podsview, resources, rollback
 from aiops_operator.api import Drift, InferenceService, Shadow
+from aiops_operator.conditions import MAX_MESSAGE, Problem, timestamp
+from aiops_operator.podsview import Finding
 from aiops_operator.resources import Stored
-from aiops_operator.status import Finding, Problem
+from aiops_operator.rollout import progress_of
 
 WAITING: Final = "Waiting"
 STARTING: Final = "Starting"
@@ -98,7 +100,7 @@ def _is_worth_waiting(service: InferenceService, live: Mapping[str, Any]) -> boo
     good = resources.history_of(live).good
     if good is None or not (live.get("status") or {}).get("availableReplicas"):
         return False
-    return rollback.pinned(good.template) or not status.rollout(service, live).exceeded
+    return rollback.pinned(good.template) or not progress_of(service, live).exceeded
 
 
 def decision(service: InferenceService, wanted: Stored) -> str:
@@ -155,10 +157,10 @@ def step(
     if way == "roll" or asked is None:
         return {}
     if shown.get("revision") != wanted.hash or shown.get("state") in {PROMOTED, REJECTED}:
-        shown = {"since": status.timestamp(now)}
+        shown = {"since": timestamp(now)}
     begun = {
         "revision": wanted.hash,
-        "since": shown.get("since") or status.timestamp(now),
+        "since": shown.get("since") or timestamp(now),
         "minRows": asked.min_rows,
         "maxDistance": _text(asked.max_distance),
     }
@@ -196,9 +198,9 @@ def gist(service: InferenceService, compared: Compared) -> tuple[object, ...]:
     asked = service.shadow
     if asked is None:
         return ()
-    drifting = status.detected(compared.finding, service.drift)
+    drifting = podsview.detected(compared.finding, service.drift)
     found = compared.agreement
-    failed, decided = status.rounded_samples(found.failed), _verdict(asked, compared, drifting) is not None
+    failed, decided = podsview.rounded_samples(found.failed), _verdict(asked, compared, drifting) is not None
     return (
         _shown_rows(asked, found.rows),
         failed,
@@ -214,7 +216,7 @@ def _compared(
     """The part of `status.shadow` that comes from the shadow itself."""
     asked = service.shadow or Shadow()
     begun = shown.get("state") == COMPARING
-    alone = status.rollout(replace(service, replicas=1, autoscaling=None), seen.deployment)
+    alone = progress_of(replace(service, replicas=1, autoscaling=None), seen.deployment)
     if seen.restarts >= MOST_RESTARTS or (alone.exceeded and not begun):
         late = f"it was started again {seen.restarts} times" if seen.restarts >= MOST_RESTARTS else alone.message
         why = seen.problem or Problem(rollback.TOO_LATE, late)
@@ -222,8 +224,8 @@ def _compared(
     trouble = f" {seen.problem.message}" if seen.problem else ""
     if not begun and not alone.complete:
         message = f"Revision {wanted.hash} is started as a shadow.{trouble}"
-        return {"state": STARTING, "message": message[: status.MAX_MESSAGE]}
-    drifting = status.detected(seen.compared.finding, service.drift)
+        return {"state": STARTING, "message": message[:MAX_MESSAGE]}
+    drifting = podsview.detected(seen.compared.finding, service.drift)
     verdict = _verdict(asked, seen.compared, drifting)
     evidence = _evidence(asked, seen.compared, drifting, exact=verdict is not None)
     if verdict is not None:
@@ -237,7 +239,7 @@ def _compared(
     if begun and _steps(kept) == _steps(evidence):
         evidence = kept  # a distance that moves within a step is no reason to write
     message = _progress(asked, evidence, wanted, _because(seen.compared)) + trouble
-    return evidence | {"state": COMPARING, "message": message[: status.MAX_MESSAGE]}
+    return evidence | {"state": COMPARING, "message": message[:MAX_MESSAGE]}
 
 
 def _steps(evidence: Mapping[str, Any]) -> tuple[object, ...]:
@@ -283,8 +285,8 @@ def _decided(state: str, reason: str, text: str, wanted: Stored, now: dt.datetim
     return {
         "state": state,
         "reason": reason,
-        "decidedAt": status.timestamp(now),
-        "message": sentence[: status.MAX_MESSAGE],
+        "decidedAt": timestamp(now),
+        "message": sentence[:MAX_MESSAGE],
     }
 
 
@@ -293,17 +295,17 @@ def _evidence(asked: Shadow, compared: Compared, drifting: bool | None, *, exact
     found, finding = compared.agreement, compared.finding
     evidence: dict[str, Any] = {"rows": found.rows if exact else _shown_rows(asked, found.rows)}
     if found.failed:
-        evidence["failedRows"] = found.failed if exact else status.rounded_samples(found.failed)
+        evidence["failedRows"] = found.failed if exact else podsview.rounded_samples(found.failed)
     if found.distance is not None:
         evidence["distance"] = _text(found.distance)
     if finding.models:
-        evidence["model"] = status.digests(min(finding.models.values()))
+        evidence["model"] = podsview.digests(min(finding.models.values()))
     if finding.verdict is not None and drifting is not None:
         said = finding.verdict
         drift = {
             "detected": drifting,
-            "score": status.damped(None, said.score, said.threshold),
-            "threshold": status.number(said.threshold),
+            "score": podsview.damped(None, said.score, said.threshold),
+            "threshold": podsview.number(said.threshold),
         }
         evidence["drift"] = drift | ({"worstFeature": said.feature} if said.feature else {})
     return evidence
@@ -327,7 +329,7 @@ def _progress(asked: Shadow, evidence: Mapping[str, Any], wanted: Stored, becaus
 
 def _shown_rows(asked: Shadow, rows: int) -> int:
     if rows >= asked.min_rows:
-        return status.rounded_samples(rows)
+        return podsview.rounded_samples(rows)
     part = max(1, asked.min_rows // STEPS)
     return rows // part * part
 

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import yaml
 
-from aiops_operator import status
+from aiops_operator import podsview
 from aiops_operator.api import Drift, InferenceService, Webhook
 from aiops_operator.names import CONFIG_MAP, RUNTIME_KEY, SHADOW_KEY
 from aiops_operator.names import runtime_config_map as runtime_name
@@ -32,7 +32,7 @@ class Mirror:
 
 def runtime_config_map(service: InferenceService, mirror: Mirror | None = None) -> dict[str, Any]:
     """The ConfigMap that is mounted as /etc/aiops; where there is a shadow it has settings for the shadow's own pods, too."""
-    settings = _settings(service.drift, muted=status.acknowledged(service))
+    settings = _settings(service.drift, muted=podsview.acknowledged(service))
     data = {RUNTIME_KEY: _yaml(settings)}
     if mirror is not None:
         data[SHADOW_KEY] = data[RUNTIME_KEY]

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aiops_inference import errors, loaders
-from aiops_operator import status
+from aiops_operator.conditions import FATAL_POD_REASONS, reason_or
 from aiops_operator.resources import model_key
 from aiops_operator.resources.model_configmap import MODEL_SUFFIXES
 
@@ -26,8 +26,8 @@ REASONS = sorted(kind("").reason for kind in kinds(errors.ArtifactError))
 @pytest.mark.parametrize("reason", REASONS)
 def test_what_keeps_a_pod_from_its_model_is_in_the_resource(reason):
     """The operator takes the reason for one that a person must act on, as it stands, and the documentation has it."""
-    assert reason in status.FATAL_POD_REASONS
-    assert reason == status.reason_or(reason, "Other")
+    assert reason in FATAL_POD_REASONS
+    assert reason == reason_or(reason, "Other")
     assert f"`{reason}`" in DOCUMENT.read_text()
 
 

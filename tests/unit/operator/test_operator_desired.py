@@ -4,8 +4,8 @@ import pytest
 import yaml
 
 from aiops_operator import desired, names, resources
+from aiops_operator.conditions import Problem
 from aiops_operator.desired import Capabilities, Found, World
-from aiops_operator.status import Problem
 
 DIGEST = "sha256:" + "ab" * 32
 COPY = "iris-model-ababababab"

@@ -16,13 +16,14 @@ from hypothesis import strategies as st
 from aiops_drift import Agreement, Counts, Expectations, Profile, Recorder, Shadowed, State, Thresholds
 from aiops_operator import drift, status
 from aiops_operator.api import Webhook
+from aiops_operator.conditions import Condition, Problem
 from aiops_operator.desired import announcements
 from aiops_operator.drift import Memory, Pod, Second
 from aiops_operator.errors import PodError
 from aiops_operator.metrics import Metrics
 from aiops_operator.podclient import LARGE, MAX_REPORT, PodClient
+from aiops_operator.podsview import Mounted
 from aiops_operator.poller import Poller, Timing
-from aiops_operator.status import Mounted, Problem
 
 BASELINE = np.random.default_rng(1).normal([5.0, 1.0], [1.0, 0.1], size=(200, 2))
 PROFILE = Profile.from_rows(BASELINE, ["length", "width"])
@@ -440,7 +441,7 @@ def test_a_takeover_during_drift_neither_forgets_nor_fires_twice(make):
             None,
             None,
             memory.finding,
-            status.Condition("MonitoringReady", "True", "A", ""),
+            Condition("MonitoringReady", "True", "A", ""),
         )
         after = status.build(make(status=document), observed, when + dt.timedelta(seconds=number))
         told += [reason for _, reason, _ in announcements(document, after)]
@@ -658,7 +659,7 @@ def test_a_status_that_already_says_so_is_no_cause(make):
             await until(lambda: causes)
             finding = poller.track(service, ready, Mounted())
             observed = status.Observation(
-                None, ["p0"], Mounted(), None, None, finding, status.Condition("MonitoringReady", "True", "A", "")
+                None, ["p0"], Mounted(), None, None, finding, Condition("MonitoringReady", "True", "A", "")
             )
             poller.written(service.key, status.build(service, observed, when))
             told, polled = len(causes), len(polls)
@@ -805,7 +806,7 @@ def test_the_poller_asks_a_shadow_and_tells_when_it_shows(make):
             look()
             await until(lambda: look()[1].finding.models and look()[1].agreement.rows)
             observed = status.Observation(
-                None, ["p0"], Mounted(), None, None, look()[0], status.Condition("MonitoringReady", "True", "A", "")
+                None, ["p0"], Mounted(), None, None, look()[0], Condition("MonitoringReady", "True", "A", "")
             )
             poller.written(service.key, status.build(service, observed, when))
             compared.append(60)

@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 from revisions import live, revision
 
 from aiops_drift import Agreement, Verdict
-from aiops_operator import shadow, status
+from aiops_operator import shadow
 from aiops_operator.api import InferenceService
+from aiops_operator.conditions import MAX_MESSAGE, Problem
+from aiops_operator.podsview import Finding
 from aiops_operator.resources import Failed, History
 from aiops_operator.shadow import Compared, Seen
-from aiops_operator.status import Finding, Problem
 
 SHADOW = {"rollout": {"strategy": "Shadow", "shadow": {"minRows": 100, "maxDistance": 0.1}}}
 GOOD = {"goodRevision": "a"}
@@ -377,7 +378,7 @@ def test_the_longest_message_fits():
     service = status_of({"revision": "b", "state": "Starting"})
     trouble = Problem("X" * 128, "…" * 1024)
     for seen in (Seen(ONE_LATE, trouble), Seen(ONE_LATE | {"status": {}}, trouble), Seen(ONE_READY, trouble)):
-        assert len(stepped(service, seen)["message"]) <= status.MAX_MESSAGE
+        assert len(stepped(service, seen)["message"]) <= MAX_MESSAGE
 
 
 def status_of(shown):

@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 
 from aiops_drift import Expectations
 from aiops_drift.verdict import FeatureScore, Verdict
-from aiops_operator import status
-from aiops_operator.status import Condition, Finding, Mounted, Observation, Problem
+from aiops_operator import podsview, status
+from aiops_operator.conditions import Condition, Problem, condition_of, reason_or
+from aiops_operator.podsview import Finding, Mounted
+from aiops_operator.status import Observation
 
 MONITORING = Condition("MonitoringReady", "True", "PodsAnnotated", "…")
 LATER = dt.timedelta(hours=1)
@@ -221,7 +223,7 @@ def test_what_keeps_a_service_from_being_ready(make, now, live, more, expected):
 def test_why_pods_cannot_be_made_is_carried(make, now):
     """As far as the CRD has room for it."""
     messages = [
-        status.condition_of(
+        condition_of(
             status.build(
                 make({"replicas": 2}), seen(deployment(updated=1, ready=1, conditions=[refused(message=text)])), now
             ),
@@ -260,7 +262,7 @@ def test_a_paused_service_keeps_what_ready_said(make, now):
     before = status.build(make({"replicas": 2}), seen(), now)
     paused = make({"replicas": 2, "paused": True}, before, generation=4)
     document = status.build(paused, seen(deployment(ready=1), finding=said(7.4, drifting=True)), now + LATER)
-    ready = status.condition_of(document, "Ready")
+    ready = condition_of(document, "Ready")
     assert (ready["status"], ready["reason"], ready["observedGeneration"], document["observedGeneration"]) == (
         "True",
         "RolledOut",
@@ -297,7 +299,7 @@ def test_a_service_that_is_made_paused_has_been_seen(make, now, past):
     again = status.build(make(spec, first, generation=4), observed, now + LATER)
     expected = {"type": "Ready", "status": "Unknown", "reason": "Paused", "message": PAUSED}
     expected["lastTransitionTime"] = "2030-01-02T03:04:05Z"
-    found = [status.condition_of(document, "Ready") for document in (first, again)]
+    found = [condition_of(document, "Ready") for document in (first, again)]
     assert found == [expected | {"observedGeneration": 3}, expected | {"observedGeneration": 4}]
 
 
@@ -312,7 +314,7 @@ def test_the_default_of_the_crd_is_no_transition(make, now):
     }
     service = make({"replicas": 0}, {"conditions": [default]})
     document = status.build(service, seen(deployment(0, 0, 0), ready_pods=[], finding=Finding()), now)
-    assert status.condition_of(document, "DriftDetected")["lastTransitionTime"] == "2030-01-02T03:04:05Z"
+    assert condition_of(document, "DriftDetected")["lastTransitionTime"] == "2030-01-02T03:04:05Z"
 
 
 @pytest.mark.parametrize(
@@ -361,7 +363,7 @@ def test_drift_and_data_quality(make, now, finding, drift, quality):
 def test_too_few_rows_say_how_many_of_how_many(make, now):
     """And nothing is detected or not."""
     document = status.build(make({"replicas": 2}), seen(finding=said(samples=12, drifting=None)), now)
-    assert status.condition_of(document, "DriftDetected")["message"] == "12 of 50 rows."
+    assert condition_of(document, "DriftDetected")["message"] == "12 of 50 rows."
     assert "detected" not in document["drift"]
 
 
@@ -401,7 +403,7 @@ def test_an_acknowledged_episode_is_still_drift(make, now):
     name = first["drift"]["episode"]
     spec = {"replicas": 2, "drift": {"acknowledgedEpisode": name}}
     known = status.build(make(spec, first), drifting, now + LATER)
-    condition = status.condition_of(known, "DriftDetected")
+    condition = condition_of(known, "DriftDetected")
     assert ("True", "ScoreAboveThreshold", "2030-01-02T03:04:05Z") == (
         condition["status"],
         condition["reason"],
@@ -434,7 +436,7 @@ def test_findings_about_the_data_are_told_apart_from_drift_and_all_together(make
     told = []
     for finding in (said(unseen=["b"], missing=["c", "d"]), said(unseen=["b"], missing=["c"], expectations=failed)):
         document = status.build(make({"replicas": 2}), seen(finding=finding), now)
-        quality = status.condition_of(document, "DataQuality")
+        quality = condition_of(document, "DataQuality")
         told.append((short(document, "DriftDetected")[0], quality["status"], quality["reason"], quality["message"]))
     values = "Values that the baseline does not have: b. Values that were not given: c"
     assert told == [
@@ -518,7 +520,7 @@ def test_pods_of_another_revision_have_not_loaded_what_is_wanted(make, now, moun
     """Unless its digest is known, and theirs."""
     finding = said(models={"p0": "sha256:" + "e" * 64, "p1": "sha256:" + "e" * 64, "p2": DIGEST})
     service = make({"replicas": 3})
-    view = status.pods_view(service, ["p0", "p1", "p2"], mounted, finding, now)
+    view = podsview.pods_view(service, ["p0", "p1", "p2"], mounted, finding, now)
     assert loaded == view.model["loaded"]
 
 
@@ -613,7 +615,7 @@ SCALES = st.one_of(
 @given(st.none() | SCORES.map("{:.1f}".format), SCORES, st.floats(1, 15))
 def test_a_shown_score_is_never_far_from_the_score(shown, score, threshold):
     """By about a fifth beyond the threshold, by half of it below, and always on the right side of it."""
-    shown_now = status.damped(shown, score, threshold)
+    shown_now = podsview.damped(shown, score, threshold)
     step = 0.2 * score if score > threshold else 0.5 * threshold
     assert abs(float(shown_now) - score) < 1.25 * step + 0.05 + 1e-9
     assert (float(shown_now) > threshold) == (score > threshold) or abs(score - threshold) <= 0.05
@@ -624,7 +626,7 @@ def test_a_shown_score_is_as_fine_as_its_threshold(scale, before):
     """Off by half of the larger of score, score before and threshold at most, whatever was shown before."""
     score, threshold = scale
     past = before * threshold
-    shown = status.damped(status.damped(None, past, threshold), score, threshold)
+    shown = podsview.damped(podsview.damped(None, past, threshold), score, threshold)
     assert abs(float(shown) - score) <= 0.55 * max(score, past, threshold) + 1e-9
 
 
@@ -634,9 +636,9 @@ def test_a_score_at_rest_is_shown_as_it_was(scale, part):
     score, threshold = scale
     noise = part * min(threshold, 1)
     assume(score + noise >= 0)
-    assume((float(status.damped(None, score, threshold)) > threshold) == (score + noise > threshold))
-    shown = status.damped(None, score, threshold)
-    assert status.damped(shown, score + noise, threshold) == shown
+    assume((float(podsview.damped(None, score, threshold)) > threshold) == (score + noise > threshold))
+    shown = podsview.damped(None, score, threshold)
+    assert podsview.damped(shown, score + noise, threshold) == shown
 
 
 @pytest.mark.parametrize(
@@ -654,13 +656,13 @@ def test_a_score_at_rest_is_shown_as_it_was(scale, part):
 )
 def test_scores_below_one_have_two_digits_that_count(score, threshold, expected):
     """The larger of score and threshold has: a score above a tiny threshold is not shown as nothing."""
-    assert status.damped(None, score, threshold) == expected
+    assert podsview.damped(None, score, threshold) == expected
 
 
 @given(st.integers(0, 10**6))
 def test_shown_samples_are_close_below(samples):
     """Exact up to the usual window, then within a tenth."""
-    shown = status.rounded_samples(samples)
+    shown = podsview.rounded_samples(samples)
     assert shown <= samples < max(shown * 1.1 + 1, shown + 1)
     assert samples > 256 or shown == samples
 
@@ -668,7 +670,7 @@ def test_shown_samples_are_close_below(samples):
 @pytest.mark.parametrize("reason", ["", "no spaces", "x" * 2000, "é", "-A", 7, None, ["a"]])
 def test_a_reason_that_the_crd_refuses_is_not_taken_from_a_pod(reason):
     """What a pod says is not to be trusted with the form."""
-    assert status.reason_or(reason, "PodNotReady") == "PodNotReady"
+    assert reason_or(reason, "PodNotReady") == "PodNotReady"
 
 
 def test_a_service_that_nobody_has_called_has_no_score(make, now):
@@ -682,7 +684,7 @@ def test_a_threshold_for_a_feature_that_is_not_there_is_named(make, now):
     """A misspelt feature would never be watched more closely, and nothing else would say so."""
     service = make({"drift": {"features": [{"name": "cpuu", "zScoreThreshold": 3}]}})
     document = status.build(service, seen(finding=said()), now)
-    message = status.condition_of(document, "DriftDetected")["message"]
+    message = condition_of(document, "DriftDetected")["message"]
 
     assert message.endswith(" The model has no feature named cpuu: see spec.drift.features.")
 
@@ -690,6 +692,6 @@ def test_a_threshold_for_a_feature_that_is_not_there_is_named(make, now):
 def test_failed_expectations_are_told_with_the_score(make, now):
     """Drift beside a score below its threshold explains itself."""
     finding = said(1.8, expectations=Expectations("failed", 50, 1, ("expect_x(a)",)))
-    message = status.condition_of(status.build(make({}), seen(finding=finding), now), "DriftDetected")["message"]
+    message = condition_of(status.build(make({}), seen(finding=finding), now), "DriftDetected")["message"]
 
     assert "The latest rows fail expectations: expect_x(a); score 1.8, threshold 5, from a (mean rule)." == message
