@@ -26,6 +26,9 @@ REASONS: Final = {state: f"Shadow{state}" for state in (WAITING, STARTING, COMPA
 # One row of a hundred may be refused, by a client's odd request or a restart. More is a model that cannot do the work.
 MOST_FAILED: Final = 0.01
 MOST_RESTARTS: Final = 3  # of its container; a pod that was ready once has no deadline any more
+AHEAD: Final = dt.timedelta(
+    minutes=1
+)  # by which the times at which comparisons began may be ahead of the clock, to differ
 MAX_CAUSE: Final = 256  # characters of what a pod says
 STEPS: Final = 10  # rows are shown by so many parts of those that are wanted: each that is shown is a write
 
@@ -157,7 +160,7 @@ def step(
     if way == "roll" or asked is None:
         return {}
     if shown.get("revision") != wanted.hash or shown.get("state") in {PROMOTED, REJECTED}:
-        shown = {"since": timestamp(now)}
+        shown = {"since": _since(shown, now)}
     begun = {
         "revision": wanted.hash,
         "since": shown.get("since") or timestamp(now),
@@ -169,6 +172,15 @@ def step(
         message = f"Revision {wanted.hash} is compared once {until}."
         return begun | {"state": WAITING, "message": message}
     return begun | _compared(service, shown, wanted, seen, now)
+
+
+def _since(before: Mapping[str, Any], now: dt.datetime) -> str:
+    """When a comparison begins: never in the same second as the one before, for it tells their counts apart."""
+    try:
+        later = dt.datetime.fromisoformat(before["since"]) + dt.timedelta(seconds=1)
+        return timestamp(later if now < later < now + AHEAD else now)
+    except (KeyError, TypeError, ValueError, OverflowError):  # what stands in a status may be anybody's
+        return timestamp(now)
 
 
 def problem(shown: Mapping[str, Any]) -> Problem | None:

@@ -303,6 +303,23 @@ def test_another_revision_begins_anew(make):
 
 
 @pytest.mark.parametrize(
+    ("before", "expected"),
+    [
+        ("2030-01-02T03:59:59Z", "2030-01-02T04:00:00Z"),
+        ("2030-01-02T04:00:00Z", "2030-01-02T04:00:01Z"),
+        ("2030-01-02T04:00:07Z", "2030-01-02T04:00:08Z"),
+        ("2031-01-02T04:00:00Z", "2030-01-02T04:00:00Z"),
+        ("9999-12-31T23:59:59Z", "2030-01-02T04:00:00Z"),
+        ("2030-01-02", "2030-01-02T04:00:00Z"),
+        ("yesterday", "2030-01-02T04:00:00Z"),
+    ],
+)
+def test_no_two_comparisons_begin_in_the_same_second(make, before, expected):
+    """Their counts are told apart by it; a time that nobody's clock has shown is none to go by."""
+    assert expected == stepped(comparing(make, since=before), Seen(None), wanted=C)["since"]
+
+
+@pytest.mark.parametrize(
     ("shown", "way", "wanted", "kept"),
     [
         ({"revision": "b", "state": "Promoted"}, "roll", B, True),
