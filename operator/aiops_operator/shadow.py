@@ -26,9 +26,8 @@ REASONS: Final = {state: f"Shadow{state}" for state in (WAITING, STARTING, COMPA
 # One row of a hundred may be refused, by a client's odd request or a restart. More is a model that cannot do the work.
 MOST_FAILED: Final = 0.01
 MOST_RESTARTS: Final = 3  # of its container; a pod that was ready once has no deadline any more
-AHEAD: Final = dt.timedelta(
-    minutes=1
-)  # by which the times at which comparisons began may be ahead of the clock, to differ
+# By which the time at which a comparison began may be ahead of the clock, so that no two are the same.
+AHEAD: Final = dt.timedelta(minutes=1)
 MAX_CAUSE: Final = 256  # characters of what a pod says
 STEPS: Final = 10  # rows are shown by so many parts of those that are wanted: each that is shown is a write
 
