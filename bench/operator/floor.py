@@ -20,8 +20,8 @@ from aiops_operator.metrics import Metrics
 from aiops_operator.names import CONFIG_MAP, INFERENCE_SERVICE
 from aiops_operator.podsview import Finding, Mounted
 from aiops_operator.status import Observation
+from aiops_operator.workqueue import WORKERS
 
-WORKERS: Final = 16  # services at a time, as the operator's work queue has them
 IMAGE: Final = "localhost/none:1"
 MONITORING: Final = Condition("MonitoringReady", "True", "PodsAnnotated", "The pods carry the annotations.")
 NOTHING: Final = Observation(None, [], Mounted(), None, None, Finding(), MONITORING)  # has been seen yet

@@ -139,7 +139,7 @@ def _progress(service: InferenceService, seen: Observation, rollout: Rollout) ->
 def _ready_when_paused(service: InferenceService, message: str) -> Condition:
     """Ready as it was; where no operator had seen the service before, there is nothing that it was."""
     past = condition_of(service.status, "Ready")
-    if past.get("reason") in (None, "WaitingForOperator", "Paused"):
+    if is_new(service.status) or past["reason"] == "Paused":
         return Condition("Ready", "Unknown", "Paused", message)
     return Condition("Ready", past["status"], past["reason"], past.get("message", ""))
 
