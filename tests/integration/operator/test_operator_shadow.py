@@ -60,6 +60,17 @@ def told(api: Any, pods: dict[str, Any], agreement: Agreement) -> None:
     serving.shadowed = Shadowed("of a process", until(lambda: copying(api))["revision"], agreement)
 
 
+def shown(api: Any, rows: int) -> dict[str, Any]:
+    """What the status says of a comparison, once it has heard of so many rows from the serving pod, and from the shadow's own.
+
+    A poll asks both at once: one that comes while they are told may hear of one alone, and the next then has news.
+    """
+    status: dict[str, Any] = until(
+        lambda: api.status()["shadow"], lambda seen: seen.get("rows") == rows and "drift" in seen
+    )
+    return status
+
+
 def revision_of(pod: dict[str, Any]) -> str:
     """Of a pod, or of a pod template."""
     revision: str = pod["metadata"]["annotations"]["aiops-quality.io/template-hash"]
@@ -85,8 +96,8 @@ def test_a_revision_that_agrees_is_rolled_out(api, pods):
     comparison = f"{revision_of(template(api.get('Deployment', 'iris-shadow')))}@{api.status()['shadow']['since']}"
     assert {"url": url, "revision": comparison, "percent": 100} == until(lambda: copying(api))
     told(api, pods, Agreement(99, 1))
-    shown = until(lambda: api.status()["shadow"], lambda seen: seen.get("rows") == 90 and "drift" in seen)
-    assert ("Comparing", "0.0101", before) == (shown["state"], shown["distance"], mounted(api))
+    compared = shown(api, 90)
+    assert ("Comparing", "0.0101", before) == (compared["state"], compared["distance"], mounted(api))
     told(api, pods, Agreement(120, 1))
     until(lambda: mounted(api) != before)
     assert ("Promoted", 120, False) == tuple(
@@ -132,7 +143,7 @@ def test_an_operator_that_is_killed_loses_no_comparison(api, pods, start):
     with start(api.namespace) as operator:
         before = comparing(api, pods)
         told(api, pods, Agreement(60))
-        until(lambda: api.status()["shadow"].get("rows") == 60)
+        shown(api, 60)
         operator.stop(signal.SIGKILL)
     version = api.get("InferenceService", "iris")["metadata"]["resourceVersion"]
     with start(api.namespace) as another:
@@ -148,14 +159,13 @@ def test_artifacts_that_are_away_for_a_while_end_no_comparison(api, pods):
     """What was compared stays counted, and copies are sent all the while."""
     before = comparing(api, pods)
     told(api, pods, Agreement(60))
-    shown = until(lambda: api.status()["shadow"], lambda seen: seen.get("rows") == 60)
-    copied = copying(api)
+    compared, copied = shown(api, 60), copying(api)
     api.delete("ConfigMap", "iris-artifacts")
     api.wait("Ready", "False", "ArtifactsNotFound")
-    assert (shown, copied) == (api.status()["shadow"], copying(api))
+    assert (compared, copied) == (api.status()["shadow"], copying(api))
     api.artifacts(files=OTHER)
     api.wait("Ready", "False", "ShadowComparing")
-    assert (shown, copied) == (api.status()["shadow"], copying(api))
+    assert (compared, copied) == (api.status()["shadow"], copying(api))
     told(api, pods, Agreement(100))
     until(lambda: mounted(api) != before)
 
@@ -166,7 +176,7 @@ def test_a_revision_that_comes_back_is_compared_anew(api, pods):
     first, second = pods
     before = comparing(api, pods)
     told(api, pods, Agreement(60))
-    compared = until(lambda: api.status()["shadow"], lambda seen: seen.get("rows") == 60)["revision"]
+    compared = shown(api, 60)["revision"]
     api.artifacts(files=OTHER | {"model.pkl": b"a third"})
     until(lambda: api.status()["shadow"]["revision"] != compared)
     pods[first].shadowed = replace(pods[first].shadowed, agreement=Agreement(60, 0, 60))
@@ -181,8 +191,8 @@ def test_a_revision_that_comes_back_is_compared_anew(api, pods):
     api.wait("Ready", "False", "ShadowComparing")
     until(lambda: copying(api))
     told(api, pods, Agreement(50))
-    shown = until(lambda: api.status()["shadow"], lambda seen: seen.get("rows"))
-    assert ("Comparing", 50, False, before) == (shown["state"], shown["rows"], "failedRows" in shown, mounted(api))
+    again = until(lambda: api.status()["shadow"], lambda seen: seen.get("rows"))
+    assert ("Comparing", 50, False, before) == (again["state"], again["rows"], "failedRows" in again, mounted(api))
 
 
 @pytest.mark.usefixtures("operator")
