@@ -110,7 +110,7 @@ def test_drift_leads_to_a_model_that_does_not_drift(namespace, iris_files, examp
         ) + namespace.kubectl("describe", "jobs,pods")
 
     done = until(
-        retraining, lambda seen: seen.get("state") in {"Succeeded", "Failed", "Exhausted"}, 180, explain, every=0.3
+        retraining, lambda seen: seen.get("state") in {"Succeeded", "Failed", "Exhausted"}, 400, explain, every=0.3
     )
     assert "Succeeded" == done["state"], explain()
     measured["seconds from drift to the commit"] = round(time.monotonic() - started, 1)
@@ -145,7 +145,7 @@ def test_a_job_whose_model_is_no_better_says_so(namespace, iris_files, example, 
     failed = until(
         lambda: namespace.get("inferenceservice", "iris")["status"].get("retraining", {}),
         lambda seen: seen.get("state") in {"Succeeded", "Exhausted"},
-        180,
+        400,
         every=0.3,
     )
 

@@ -11,14 +11,14 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
-from serverprocess import COMMAND, HEAD, SEED_BODY, WHOLE, alive, answers, connection, eventually
+from serverprocess import COMMAND, HEAD, SEED_BODY, WHOLE, alive, answers, connection, eventually, stop
 
 from aiops_drift import Report, advance, reports_from
 
 
 def test_the_seed_s_curl_is_answered_and_sigterm_ends_it_cleanly(run):
     """Alive before it is ready, ready with the model, the documented answer and line, and exit 0 after SIGTERM."""
-    pod = run()
+    pod = run(DRAIN_SECONDS="5")  # in which a busy machine comes to ask twice
     assert 200 == eventually(lambda: pod.get("/livez"), "alive").status_code
     pod.ready()
     answer = subprocess.run(
@@ -49,7 +49,7 @@ def test_the_seed_s_curl_is_answered_and_sigterm_ends_it_cleanly(run):
     leaving = eventually(lambda: (health := pod.get("/health")) and health.status_code == 503 and health, "leaving")
     assert "ShuttingDown" == leaving.json()["reason"]
     assert [0, 2] == pod.predict(json.loads(SEED_BODY)["inputs"])["predictions"]
-    assert 0 == pod.process.wait(timeout=10)
+    assert 0 == pod.process.wait(timeout=5 + SERVER_DOCUMENTED)
     assert 'INFO {"event": "stopped"}' == pod.lines()[-1]
 
 
@@ -242,7 +242,7 @@ def test_a_state_that_cannot_be_written_stops_no_prediction(run, artifacts, tmp_
     pod.ready()
     pod.predict(np.load(artifacts / "baseline.npy"))
     assert 150 == pod.drift()["rows"]
-    assert 'drift_state_saves_total{result="failed"} 1.0' in pod.client.get("/metrics").text
+    assert 1 <= pod.metric('drift_state_saves_total{result="failed"}')
     assert 2 == len([line for line in pod.lines() if "drift state" in line])
 
 
@@ -332,7 +332,9 @@ def test_clients_that_do_not_finish_do_not_delay_the_end(run):
     began = time.monotonic()
     pod.process.terminate()
     assert 0 == pod.process.wait(timeout=15)
-    assert time.monotonic() - began < 6  # 0.5 to drain, 2 for the bodies, and a slow machine
+    assert (
+        time.monotonic() - began < 10
+    )  # 0.5 to drain, 2 for the bodies, and a slow machine: 10 more for who waits for others
     found = [answers(made) for made in waiting]
     assert [[408], [408], [], []] == [[status for status, _ in answer] for answer in found]
     assert "the pod is shutting down, and the body did not arrive in time" == found[0][0][1]["error"]
@@ -479,7 +481,7 @@ def test_two_workers_answer_as_one_pod(run, artifacts, tmp_path, measured):
     pod.client.close()
     pod.client = httpx.Client(base_url=pod.client.base_url, timeout=10, headers={"connection": "close"})
     eventually(lambda: shares(pod), "both workers")
-    while sent < 3000 and min(shares(pod).values()) < 40:
+    while sent < 3000 and min(shares(pod).values(), default=0) < 40:
         send(pod, rows)
         sent += len(rows)
     before = shares(pod)
@@ -495,9 +497,10 @@ def test_two_workers_answer_as_one_pod(run, artifacts, tmp_path, measured):
     assert sum(count // 16 * 16 for count in before.values()) == sum(count for *_, count in blocks)
 
     victim, spared = pod.children()
+    stop(victim)  # silent for as long as it stands still; the one that comes after it is soon there
+    assert (1, sent) == (pod.metric("inference_workers_silent"), pod.metric("inference_rows_total"))
     os.kill(victim, signal.SIGKILL)
     eventually(lambda: victim not in pod.children(), "the end of a worker")
-    assert (1, sent) == (pod.metric("inference_workers_silent"), pod.metric("inference_rows_total"))
     while not (after := shares(pod)):  # each request is answered meanwhile
         send(pod, rows[:1])
         sent += 1

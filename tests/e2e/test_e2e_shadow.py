@@ -32,9 +32,9 @@ def trained(rows=slice(None), classes=(0, 1, 2)):
 
 
 def shadowed(namespace):
-    """What the serving pod has compared; None where it copies nothing."""
-    (pod,) = namespace.pods("iris")
-    return namespace.drift(pod["metadata"]["name"]).get("shadowed")
+    """What the serving pod has compared; None where it copies nothing, or is not ready."""
+    pods = namespace.pods("iris")
+    return namespace.drift(pods[0]["metadata"]["name"]).get("shadowed") if len(pods) == 1 else None
 
 
 def compare(namespace, manifest):

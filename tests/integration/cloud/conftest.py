@@ -140,9 +140,10 @@ class Aws:
             pages = [batch.list_jobs(jobQueue="training", jobStatus=state)["jobSummaryList"] for state in states]
             return [job["jobId"] for page in pages for job in page]
 
+        # Before the job is there, whose seconds are counted.
+        logs.create_log_group(logGroupName="/aws/batch/job")
         (job,) = until(running, seconds=30)
         where = {"logGroupName": "/aws/batch/job", "logStreamName": f"training/default/{job}"}
-        logs.create_log_group(logGroupName=where["logGroupName"])
         logs.create_log_stream(**where)
         now = int(time.time() * 1000)
         logs.put_log_events(**where, logEvents=[{"timestamp": now, "message": line} for line in lines])
@@ -191,7 +192,7 @@ def failing_aws(tmp_path_factory):
 @pytest.fixture
 def slowly_failing_aws(tmp_path):
     """An AWS whose jobs fail after some seconds."""
-    server = Aws(tmp_path / "log", job_fails_after=4)
+    server = Aws(tmp_path / "log", job_fails_after=8)
     yield server
     server.stop()
 

@@ -50,9 +50,9 @@ def test_controllers_work_and_nothing_is_left() -> None:
     with control_plane() as cluster:
         state = str(cluster.state)
         run("create", "deployment", "web", "--image=localhost/web:1")
-        appeared = until(lambda: len(replica_sets()) == 1, seconds=20)
+        appeared = until(lambda: len(replica_sets()) == 1, seconds=60)
         run("delete", "deployment", "web", "--wait=false")
-        vanished = until(lambda: not replica_sets(), seconds=20)
+        vanished = until(lambda: not replica_sets(), seconds=60)
         may = run("auth", "can-i", "--list", "--as=system:serviceaccount:default:default")
 
     assert (appeared, vanished) == (True, True)
@@ -68,11 +68,11 @@ def test_nothing_is_left_when_it_is_killed(victim: str) -> None:
         state, pid = caller.stdout.readline().split()
         before = len(_of(state))
         os.kill(caller.pid if victim == "caller" else int(pid), signal.SIGKILL)
-        ended = until(lambda: not _of(state), seconds=10)
+        ended = until(lambda: not _of(state), seconds=60)
         if victim == "supervisor":
             caller.send_signal(signal.SIGINT)
         caller.wait(timeout=20)
-    gone = until(lambda: not Path(state).exists(), seconds=10)
+    gone = until(lambda: not Path(state).exists(), seconds=60)
 
     assert (before, ended, gone) == (4, True, True)
 

@@ -94,7 +94,7 @@ def test_a_start_that_was_killed_is_cleaned_by_the_next(cluster: LocalCluster) -
     """SIGKILL half-way leaves daemons; the next start removes them and works."""
     command = [sys.executable, "-m", "aiops_localcluster", "up", f"--instance={cluster.instance.name}"]
     with subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as starting:
-        half = until(lambda: len(processes.find(cluster.instance.state)) > 3, seconds=30)
+        half = until(lambda: len(processes.find(cluster.instance.state)) > 3, seconds=120)
         starting.send_signal(signal.SIGKILL)
     left = local.health(cluster.instance)
     cluster.up()
