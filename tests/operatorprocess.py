@@ -235,9 +235,18 @@ class Operator:
         return [rule for each in found for role in each["items"] for rule in role["rules"]]
 
     def log_line(self, text: str) -> str:
-        """The message of the first log line that has this in it."""
-        lines = map(json.loads, self.log.read_text().splitlines())
-        return next(line["message"] for line in lines if text in line["message"])
+        """The message of the first log line that has this in it, once there is one."""
+        return self.logged(text)["message"]
+
+    def logged(self, text: str) -> dict[str, Any]:
+        """The whole of that line."""
+
+        def look() -> dict[str, Any] | None:
+            lines = map(json.loads, self.log.read_text().rpartition("\n")[0].splitlines())
+            return next((line for line in lines if text in line["message"]), None)
+
+        found: dict[str, Any] = until(look)
+        return found
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Send a signal and wait for the end; the exit code."""

@@ -110,13 +110,23 @@ class Lease:
         self._until = 0.0
         try:
             async with asyncio.timeout(self._terms.renew):
-                body = await self._cluster.get(LEASE, *self._key)
-                if body is not None and (body.get("spec") or {}).get("holderIdentity") == self._identity:
-                    spec = body["spec"] | {"holderIdentity": "", "leaseDurationSeconds": 1}
-                    await self._cluster.replace(LEASE, body | {"spec": spec})
-                    logger.info("the lease %s is let go", self._key)
+                while not await self._let_go():
+                    pass  # a renewal that was under way has come in between
         except (ApiError, TimeoutError) as error:
             logger.info("the lease %s runs out by itself: %s", self._key, error or "no answer")
+
+    async def _let_go(self) -> bool:
+        """Write that nobody holds it, where we do; False where it has changed meanwhile."""
+        body = await self._cluster.get(LEASE, *self._key)
+        if body is None or (body.get("spec") or {}).get("holderIdentity") != self._identity:
+            return True
+        spec = body["spec"] | {"holderIdentity": "", "leaseDurationSeconds": 1}
+        try:
+            await self._cluster.replace(LEASE, body | {"spec": spec})
+        except ConflictError:
+            return False
+        logger.info("the lease %s is let go", self._key)
+        return True
 
     def _lost(self) -> bool:
         return self._seen is not None and self._seen.holder not in ("", self._identity)

@@ -11,7 +11,7 @@ from aiops_operator.metrics import Metrics
 from aiops_operator.names import JOB, Key
 
 STATUS = {"replicas": 7}
-SILENCE = 0.5  # seconds
+SILENCE = 3  # seconds, in which a busy API server comes to answer
 
 
 async def write(key, version):

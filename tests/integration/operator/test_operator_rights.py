@@ -55,6 +55,7 @@ def test_what_is_granted_is_what_is_used(api, admin, start, proxy, pods, namespa
         api.serve(FULL)
         until(lambda: api.all("ServiceMonitor") and api.all("PrometheusRule") and api.all("HorizontalPodAutoscaler"))
         api.run_pods(list(pods))
+        api.wait("Ready", "True", "RolledOut")  # a revision is compared only with one that has served
         for pod in pods.values():
             pod.receive(160, 9.0)
         until(lambda: api.all("Job"), seconds=30)

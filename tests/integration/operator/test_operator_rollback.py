@@ -34,7 +34,7 @@ def test_a_bad_model_never_takes_the_old_one_down(api, pods, start):
         assert ("True", "True") == (api.condition("Available")["status"], api.condition("Stalled")["status"])
         assert "ProgressDeadlineExceeded" in ready["message"]
         until(api.reasons, lambda seen: "RolledBack" in seen)
-        until(lambda: api.get("Deployment", "iris"), lambda seen: seen["status"].get("replicas") == 1, 30)
+        until(api.status, lambda seen: seen.get("replicas") == 1, 30)  # the bad pod is gone, and that is told
     versions = api.versions("InferenceService", "Deployment", "ConfigMap")
     with start(api.namespace, RESYNC_INTERVAL="1") as another:
         until(another.reconciles, lambda count: count >= 3)

@@ -179,6 +179,11 @@ def test_a_revision_that_comes_back_is_compared_anew(api, pods):
     compared = shown(api, 60)["revision"]
     api.artifacts(files=OTHER | {"model.pkl": b"a third"})
     until(lambda: api.status()["shadow"]["revision"] != compared)
+    until(
+        lambda: [revision_of(pod) for pod in api.all("Pod", "app=iris-shadow")],
+        lambda seen: seen and compared not in seen,
+        30,
+    )
     pods[first].shadowed = replace(pods[first].shadowed, agreement=Agreement(60, 0, 60))
     api.artifacts(files=OTHER)
     until(lambda: api.status()["shadow"]["revision"] == compared)

@@ -1,6 +1,5 @@
 """Traces of a running operator, as a collector gets them."""
 
-import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -50,9 +49,7 @@ def test_a_reconcile_is_a_trace_with_its_requests_and_its_log_lines(api, start, 
         written = until(lambda: [(own, span) for own, span in spans if attributes(span).get("url.path") == path])
         own, request = written[-1]
         reconciles = until(lambda: [span for _, span in spans if span.span_id == request.parent_span_id])
-        line = next(
-            line for line in map(json.loads, operator.log.read_text().splitlines()) if "Ready=" in line["message"]
-        )
+        line = operator.logged("Ready=")
     assert "aiops-operator" == own["service.name"]
     assert {"http.request.method", "url.path", "http.response.status_code"} == set(attributes(request))
     assert ["reconcile"] == [span.name for span in reconciles]

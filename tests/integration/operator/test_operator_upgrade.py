@@ -47,7 +47,7 @@ def test_no_pod_restarts(api, start, before):
         past = until(lambda: templates(api), seconds=120)
         pods = SERVICES + SERVICES // 2
         until(lambda: len(api.all("Pod")), lambda seen: seen == pods, seconds=120)
-        until(lambda: all(api.status(name).get("conditions") for name in past), seconds=60)
+        until(lambda: all(api.status(name).get("observedGeneration") for name in past), seconds=60)
     versions = {kind: api.versions(kind) for kind in kinds}
     with start(api.namespace, RESYNC_INTERVAL="1") as operator:
         until(operator.reconciles, lambda seen: seen >= 3 * SERVICES, seconds=120)
