@@ -332,9 +332,8 @@ def test_clients_that_do_not_finish_do_not_delay_the_end(run):
     began = time.monotonic()
     pod.process.terminate()
     assert 0 == pod.process.wait(timeout=15)
-    assert (
-        time.monotonic() - began < 10
-    )  # 0.5 to drain, 2 for the bodies, and a slow machine: 10 more for who waits for others
+    # 0.5 to drain, 2 for the bodies, and a slow machine; who waits for what others have begun takes 10 more.
+    assert time.monotonic() - began < 10
     found = [answers(made) for made in waiting]
     assert [[408], [408], [], []] == [[status for status, _ in answer] for answer in found]
     assert "the pod is shutting down, and the body did not arrive in time" == found[0][0][1]["error"]

@@ -102,9 +102,8 @@ def test_the_operators_rights_are_those_of_its_role(installer, kubectl, chart) -
     """The API server grants what the operator needs to its ServiceAccount, and refuses Secrets and the spec."""
     installer("install", "aiops-quality", str(chart), "--create-namespace")
     account = "--as=system:serviceaccount:models:aiops-quality-operator"
-    until(
-        lambda: granted(kubectl, account, "patch", "deployments.apps", "-n", "default")
-    )  # once the authorizer has heard
+    # The authorizer hears of the roles a moment later.
+    until(lambda: granted(kubectl, account, "patch", "deployments.apps", "-n", "default"))
 
     answers = {
         question: granted(kubectl, account, *question.split())
@@ -162,9 +161,7 @@ def test_a_namespaced_operator_sees_its_namespaces_alone(installer, kubectl, bar
         *("--set-json", "inferenceServices=[]", "--set", "watchNamespaces={fraud}"),
     )
     account = "--as=system:serviceaccount:models:aiops-quality-operator"
-    until(
-        lambda: granted(kubectl, account, "patch", "deployments.apps", "-n", "fraud")
-    )  # once the authorizer has heard
+    until(lambda: granted(kubectl, account, "patch", "deployments.apps", "-n", "fraud"))
 
     assert [
         granted(kubectl, account, "patch", "deployments.apps", "-n", namespace) for namespace in ("fraud", "default")

@@ -42,7 +42,7 @@ def test_one_that_ends_in_order_lets_go_at_once(api, start):
     with start(api.namespace, elected=True) as first, start(api.namespace, elected=True) as second:
         until(lambda: leading(first))
         assert 0 == first.stop()
-        until(lambda: leading(second), seconds=5)
+        until(lambda: leading(second), seconds=10)
         api.serve()
         api.settled()
 

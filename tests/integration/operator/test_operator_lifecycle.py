@@ -254,11 +254,10 @@ def test_traffic_at_rest_writes_nothing(api, start, pods):
         for first in (True, False, False, False, False, False):
             send(pods, 160)  # the same rows again: 16 of them are no fair sample, and would move the score
             polls = operator.metric("aiops_operator_drift_poll_seconds_count")
+            # The first may have begun before, and the last is still being told of.
             until(
                 lambda: operator.metric("aiops_operator_drift_poll_seconds_count"),
-                lambda seen, past=polls: (
-                    seen >= past + 3
-                ),  # the first may have begun before, the last is still being told of
+                lambda seen, past=polls: seen >= past + 3,
             )
             if first:  # the longest window has 384 rows, and is full now
                 until(lambda: api.status()["drift"]["samples"], lambda seen: seen == 256)
