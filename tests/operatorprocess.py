@@ -240,13 +240,13 @@ class Operator:
 
     def logged(self, text: str) -> dict[str, Any]:
         """The whole of that line."""
-
-        def look() -> dict[str, Any] | None:
-            lines = map(json.loads, self.log.read_text().rpartition("\n")[0].splitlines())
-            return next((line for line in lines if text in line["message"]), None)
-
-        found: dict[str, Any] = until(look)
+        found: dict[str, Any] = until(lambda: next((line for line in self.lines() if text in line["message"]), None))
         return found
+
+    def lines(self) -> list[dict[str, Any]]:
+        """The log so far, without a last line that is half there."""
+        written, _, _ = self.log.read_text().rpartition("\n")
+        return [json.loads(line) for line in written.splitlines()]
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Send a signal and wait for the end; the exit code."""

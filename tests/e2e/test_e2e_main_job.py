@@ -9,6 +9,7 @@ import pytest
 import yaml
 from waiting import until
 
+from aiops_inference.expectations import MIN_BATCH_ROWS
 from aiops_training import artifacts, configmap
 from aiops_training.datasets import load_bundled
 from aiops_training.model import fit
@@ -39,7 +40,7 @@ def service(name="iris", **spec):
 def validates_later(namespace, pod):
     """Whether a pod has as many rows as it validates at a time, and has not yet validated them."""
     said = namespace.drift(pod["metadata"]["name"])
-    return said["rows"] >= 50 and said["expectations"]["state"] == "pending"
+    return said["rows"] >= MIN_BATCH_ROWS and said["expectations"]["state"] == "pending"
 
 
 def test_the_example_is_served_drifts_and_recovers(namespace, iris_configmap, measured):
@@ -97,7 +98,7 @@ def test_a_threshold_acts_without_a_rollout(namespace, iris_configmap, measured)
 
     started = time.monotonic()
     namespace.kubectl("patch", "infs", "iris", "--type=merge", "--patch", '{"spec":{"drift":{"zScoreThreshold":1}}}')
-    namespace.wait("iris", "DriftDetected", "True")
+    namespace.wait("iris", "DriftDetected", "True", seconds=20)
     measured["seconds from a changed threshold to the verdict"] = round(time.monotonic() - started, 2)
     # The pods' own per-request rule follows when the kubelet has brought the changed file.
     until(lambda: namespace.predict("iris", shifted[:50])["drift_detected"], bool, 90)

@@ -182,6 +182,7 @@ def test_a_shadow_that_is_killed_and_comes_back(shadowed, start, run, another, r
     assert (len(rows), 0) == (found(pod).rows, found(pod).failed)
     run(another, EXPECTATIONS_PATH="/nowhere", PORT=url_of(other).rpartition(":")[2])
     eventually(lambda: pod.predict(rows[:3]) and found(pod).rows > len(rows), "compared again")
+    assert 0 == found(pod).failed
     assert 1 == sum('"result": "dropped"' in line for line in pod.lines())
 
 
@@ -284,5 +285,5 @@ def test_sigterm_does_not_wait_for_a_shadow_that_hangs(shadowed, odd, rows):
     assert 0 == pod.process.wait(timeout=15)
     assert 'INFO {"event": "stopped"}' == pod.lines()[-1]
     (ended,) = (line for line in pod.lines() if "rows are copied no more" in line)
-    assert '"rows": 0, "differing": 0' in ended
+    assert '"rows": 0, "differing": 0, "failed": 0' in ended
     assert not [line for line in pod.lines() if "raceback" in line or "ERROR" in line]

@@ -117,9 +117,7 @@ def unanswered(api):
 
 def crashes(operator):
     """What the log has of errors that no code foresaw."""
-    written, _, _ = operator.log.read_text().rpartition("\n")  # the last line may be half there
-    lines = map(json.loads, written.splitlines())
-    return [line for line in lines if "Traceback" in json.dumps(line)]
+    return [line for line in operator.lines() if "Traceback" in json.dumps(line)]
 
 
 @pytest.mark.parametrize(

@@ -48,11 +48,7 @@ def test_a_signal_ends_it_cleanly(api, start, number):
 def test_a_restart_rolls_nothing_and_writes_nothing(api, start):
     """Nor does a crash: what is there is found as it should be."""
     with start(api.namespace) as operator:
-        api.serve({"replicas": 2})
-        api.run_pods(["127.0.0.1", "127.0.0.1"])
-        api.wait("Ready", "True", "RolledOut")
-        api.wait("DriftDetected", "Unknown", "PodsUnreachable")
-        counted(api)
+        at_rest(api, operator)
         operator.stop(signal.SIGKILL)
     before, hashes = api.versions(*CHILDREN), template(api.settled())
     with start(api.namespace, **RESYNCING) as operator:
@@ -179,19 +175,15 @@ def test_service_monitors_that_come_later_are_noticed(api, start, admin, apply_c
         assert template(api.settled()) == before
 
 
-def counted(api):
-    """Wait until Kubernetes has counted the two pods for the PodDisruptionBudget, too."""
-    until(lambda: (api.get("PodDisruptionBudget", "iris").get("status") or {}).get("currentHealthy") == 2)
-
-
 def at_rest(api, operator, spec=None):
-    """A service whose pods are ready and unreachable; how many resyncs there were by then."""
+    """A service whose pods are ready and unreachable, with all that is written of them; how many resyncs there were by then."""
     api.serve({"replicas": 2} | (spec or {}))
     api.run_pods(["127.0.0.1", "127.0.0.1"])
     api.wait("Ready", "True", "RolledOut")
     api.wait("DriftDetected", "Unknown", "PodsUnreachable")
     until(api.reasons, lambda seen: "Ready" in seen)
-    counted(api)
+    # Kubernetes counts the pods for the budget at a time of its own.
+    until(lambda: (api.get("PodDisruptionBudget", "iris").get("status") or {}).get("currentHealthy") == 2)
     return operator.reconciles()
 
 

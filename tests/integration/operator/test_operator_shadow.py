@@ -71,6 +71,17 @@ def shown(api: Any, rows: int) -> dict[str, Any]:
     return status
 
 
+def superseded(api: Any, compared: str) -> None:
+    """Change the model to a third while a revision is compared, and wait until the shadow's pod is one of the third."""
+    api.artifacts(files=OTHER | {"model.pkl": b"a third"})
+    until(lambda: api.status()["shadow"]["revision"] != compared)
+    until(
+        lambda: api.all("Pod", "app=iris-shadow"),
+        lambda seen: len(seen) == 1 and seen[0]["status"]["phase"] == "Pending",
+        30,
+    )
+
+
 def revision_of(pod: dict[str, Any]) -> str:
     """Of a pod, or of a pod template."""
     revision: str = pod["metadata"]["annotations"]["aiops-quality.io/template-hash"]
@@ -177,13 +188,7 @@ def test_a_revision_that_comes_back_is_compared_anew(api, pods):
     before = comparing(api, pods)
     told(api, pods, Agreement(60))
     compared = shown(api, 60)["revision"]
-    api.artifacts(files=OTHER | {"model.pkl": b"a third"})
-    until(lambda: api.status()["shadow"]["revision"] != compared)
-    until(
-        lambda: [revision_of(pod) for pod in api.all("Pod", "app=iris-shadow")],
-        lambda seen: seen and compared not in seen,
-        30,
-    )
+    superseded(api, compared)
     pods[first].shadowed = replace(pods[first].shadowed, agreement=Agreement(60, 0, 60))
     api.artifacts(files=OTHER)
     until(lambda: api.status()["shadow"]["revision"] == compared)
@@ -233,13 +238,7 @@ def test_a_change_that_is_taken_back_leaves_nothing(api, pods):
     """The shadow goes; so does what the status said of it, and a change that follows has a shadow of its own."""
     before = comparing(api, pods)
     compared = api.status()["shadow"]["revision"]
-    api.artifacts(files=OTHER | {"model.pkl": b"a third"})
-    until(lambda: api.status()["shadow"]["revision"] != compared)
-    until(
-        lambda: api.all("Pod", "app=iris-shadow"),
-        lambda seen: len(seen) == 1 and seen[0]["status"]["phase"] == "Pending",
-        30,
-    )
+    superseded(api, compared)
     api.artifacts()
     api.wait("Ready", "True", "RolledOut")
     until(lambda: gone(api))
